@@ -1,0 +1,1 @@
+"""Bytes to messages and back: frames, deterministic CBOR, the message table."""
