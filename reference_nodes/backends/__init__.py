@@ -1,0 +1,1 @@
+"""Model backends: what a verifier scores with and what a drafter proposes with. Start at `base`."""
