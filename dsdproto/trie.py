@@ -1,0 +1,451 @@
+"""The draft trie of one session (SPEC S-TRIE): every draft of every drafter, stored and verified once.
+
+The root is the committed prefix. A proposal is grafted on the node whose digest it names; the same token below the
+same node is the same node, whoever proposes it. A commit moves the root: what hangs below the new root is the next
+draft, the rest is waste.
+
+Every drafted token ends in exactly one place, and the books always balance, per source and in total:
+
+    drafted = accepted + sum(waste by cause) + live + parked
+
+The first source to propose a node owns it in the books; later ones count as `duplicate`, but are remembered in the
+node's `sources`, and share in `confirmed` when it is accepted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from dsdproto.errors import LocalError
+from dsdproto.prefix import DIGEST_SIZE, SHORT_SIZE, TOKEN_MAX, extend_digest
+
+Source = bytes | str | int
+Tally = Counter[tuple[Source, "Waste"]]
+
+COST_MAX = 255
+
+
+class TrieError(LocalError, ValueError):
+    """A proposal or commit that is malformed in itself (a merely late or wrong one is waste, not an error)."""
+
+
+class Waste(StrEnum):
+    """Why a drafted token was not used."""
+
+    STALE = "stale"  # its position was committed before the proposal arrived
+    WRONG = "wrong"  # off the committed path
+    LATE = "late"  # right, but grafted too late to be verified: the target produced it itself
+    DUPLICATE = "duplicate"  # another proposal had brought it already
+    TOO_DEEP = "too_deep"  # further ahead of the root than the bound
+    EVICTED = "evicted"  # the trie was full and it was among the least likely
+    ORPHAN = "orphan"  # its base was unknown and never came, or too many were waiting
+    UNVERIFIED = "unverified"  # the session ended first
+
+
+class Calibration(NamedTuple):
+    """Turns a source's own costs into comparable ones: cost * scale_q8 / 256 + offset, at least 0."""
+
+    scale_q8: int = 256
+    offset: int = 0
+
+    def apply(self, cost: int) -> int:
+        return max((cost * self.scale_q8 >> 8) + self.offset, 0)
+
+
+_PLAIN = Calibration()
+
+
+class GraftResult(NamedTuple):
+    """What a graft did. added: tokens of this proposal that became nodes; parked: tokens put aside until their base
+    is known; revived: tokens of parked proposals that became nodes because of it; waste: all that it caused.
+    """
+
+    added: int
+    parked: int
+    revived: int
+    waste: Tally
+
+
+class CommitResult(NamedTuple):
+    """What a commit did. origins[n]: the sources of tokens[n], its owner first; () for the target's own tokens."""
+
+    origins: tuple[tuple[Source, ...], ...]
+    accepted: Counter[Source]
+    waste: Tally
+    revived: int
+
+
+class Subtree(NamedTuple):
+    """A draft to verify: tokens and parents (index, -1 the base), parents first; nodes: trie node ids."""
+
+    position: int
+    digest: bytes
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    nodes: tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One drafted token below the root. `digest` names the prefix that ends with it; position is its length."""
+
+    id: int
+    token: int
+    position: int
+    digest: bytes
+    parent: Node | None
+    cost: int
+    sources: list[Source]
+    children: dict[int, Node] = field(default_factory=dict)
+
+
+class _Parked(NamedTuple):
+    position: int
+    digest: bytes
+    tokens: Sequence[int]
+    parents: Sequence[int]
+    source: Source
+    costs: Sequence[int]
+
+
+class DraftTrie:
+    """position, digest: the committed prefix (full 32-byte digest). Bounds:
+
+    max_nodes: nodes kept, evicting the highest path cost first, the newest among equals; max_ahead: furthest
+    position ahead of the root; history: committed positions remembered for late proposals; max_parked: proposals
+    that may wait for their base, the oldest leaving first.
+    """
+
+    def __init__(
+        self,
+        position: int,
+        digest: bytes,
+        *,
+        max_nodes: int = 1024,
+        max_ahead: int = 64,
+        history: int = 64,
+        max_parked: int = 16,
+    ) -> None:
+        if len(digest) != DIGEST_SIZE:
+            raise TrieError(f"the root needs the full {DIGEST_SIZE}-byte digest, got {len(digest)} bytes")
+        for name, value in (("max_nodes", max_nodes), ("max_ahead", max_ahead)):
+            if value < 1:
+                raise TrieError(f"{name} = {value}: must be at least 1")
+        if history < 0 or max_parked < 0:
+            raise TrieError(f"history = {history}, max_parked = {max_parked}: must not be negative")
+        self.max_nodes = max_nodes
+        self.max_ahead = max_ahead
+        self.max_parked = max_parked
+        self.calibration: dict[Source, Calibration] = {}
+        self.drafted: Counter[Source] = Counter()
+        self.accepted: Counter[Source] = Counter()
+        self.confirmed: Counter[Source] = Counter()
+        self.waste: Tally = Counter()
+        self._root = Node(0, -1, position, bytes(digest), None, 0, [])
+        self._by_digest: dict[bytes, Node] = {self._root.digest[:SHORT_SIZE]: self._root}
+        self._by_id: dict[int, Node] = {}
+        self._next_id = 1
+        self._journal: Tally = Counter()
+        self._parked: deque[_Parked] = deque()
+        # Committed steps before the root: (short digest before the token, token), oldest first.
+        self._past: deque[tuple[bytes, int]] = deque(maxlen=history)
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        return self._root.position
+
+    @property
+    def digest(self) -> bytes:
+        """d(position), 32 bytes."""
+        return self._root.digest
+
+    def __len__(self) -> int:
+        """Number of live drafted tokens."""
+        return len(self._by_id)
+
+    @property
+    def parked(self) -> int:
+        """Number of tokens in proposals that wait for their base."""
+        return sum(len(proposal.tokens) for proposal in self._parked)
+
+    def node(self, node_id: int) -> Node | None:
+        """A live node by its id, which is never reused."""
+        return self._by_id.get(node_id)
+
+    def find(self, position: int, digest: bytes) -> Node | None:
+        """The live node (or root) with this name; digest short or full."""
+        node = self._by_digest.get(digest[:SHORT_SIZE])
+        return node if node is not None and node.position == position and node.digest.startswith(digest) else None
+
+    def live_by_source(self) -> Counter[Source]:
+        """Live drafted tokens per owning source."""
+        return Counter(node.sources[0] for node in self._by_id.values())
+
+    def parked_by_source(self) -> Counter[Source]:
+        """Parked tokens per source."""
+        count: Counter[Source] = Counter()
+        for proposal in self._parked:
+            count[proposal.source] += len(proposal.tokens)
+        return count
+
+    def best_subtree(self, budget: int, max_depth: int | None = None, base: int | None = None) -> Subtree:
+        """The `budget` most likely nodes: those of least path cost, older first among equals.
+
+        max_depth: levels below the base. base: id of the node to start from instead of the root, for a
+        verification that runs ahead of the commit; TrieError if it isn't live.
+        """
+        start: Node | None = self._root
+        if base is not None:
+            start = self._root if base == self._root.id else self._by_id.get(base)
+            if start is None:
+                raise TrieError(f"node {base} is not in the trie: it was committed, evicted or never there")
+        limit = start.position + (self.max_ahead if max_depth is None else max_depth)
+        index = {start.id: -1}
+        tokens: list[int] = []
+        parents: list[int] = []
+        # The id decides among equals, so nodes themselves are never compared.
+        heap = [(child.cost, child.id, child) for child in start.children.values() if child.position <= limit]
+        heapq.heapify(heap)
+        while heap and len(tokens) < budget:
+            cost, node_id, node = heapq.heappop(heap)
+            assert node.parent is not None
+            parents.append(index[node.parent.id])
+            index[node_id] = len(tokens)
+            tokens.append(node.token)
+            if node.position < limit:
+                for child in node.children.values():
+                    heapq.heappush(heap, (cost + child.cost, child.id, child))
+        return Subtree(start.position, start.digest, tuple(tokens), tuple(parents), tuple(index)[1:])
+
+    # -- grafting -------------------------------------------------------------------------------------------
+
+    def graft(
+        self,
+        position: int,
+        digest: bytes,
+        tokens: Sequence[int],
+        parents: Sequence[int] | None,
+        source: Source,
+        costs: Sequence[int] | None = None,
+    ) -> GraftResult:
+        """Takes a proposal that extends the prefix named (position, short or full digest).
+
+        parents[n]: index below n, or -1 for the base; None: a chain. costs[n]: -16 log2 of the drafter's own
+        confidence in tokens[n], 0..255; None: 0. Raises TrieError if the proposal contradicts itself; one that is
+        late, early, wrong or too much is never an error, only counted.
+        """
+        if parents is None:
+            parents = range(-1, len(tokens) - 1)
+        if costs is None:
+            costs = (0,) * len(tokens)
+        _check_proposal(position, digest, tokens, parents, costs)
+        proposal = _Parked(position, bytes(digest[:SHORT_SIZE]), tuple(tokens), tuple(parents), source, tuple(costs))
+        self.drafted[source] += len(tokens)
+        self._journal = Counter()
+        added = self._place(proposal)
+        if added is None:
+            parked = self._park(proposal)
+            return GraftResult(0, parked, 0, self._journal)
+        revived = self._revive() if added else 0
+        self._evict()
+        return GraftResult(added, 0, revived, self._journal)
+
+    def _place(self, proposal: _Parked) -> int | None:
+        """Grafts what can be grafted; returns the number of new nodes, or None if the base is not known (yet)."""
+        root = self._root.position
+        start: Node | int | Waste | None = self._by_digest.get(proposal.digest)
+        if isinstance(start, Node):
+            if start.position != proposal.position:
+                start = Waste.WRONG
+        elif proposal.position > root + self.max_ahead:
+            start = Waste.TOO_DEEP
+        elif proposal.position > root:
+            return None
+        else:
+            start = self._committed(proposal.position, proposal.digest)
+        added = 0
+        places: list[Node | int | Waste] = []
+        for token, parent, cost in zip(proposal.tokens, proposal.parents, proposal.costs):
+            place = start if parent < 0 else places[parent]
+            if isinstance(place, Node):
+                nodes = self._next_id
+                place = self._grow(place, token, cost, proposal.source)
+                added += self._next_id - nodes
+            elif isinstance(place, Waste):
+                self._count(proposal.source, place)
+            elif self._past[place - root][1] == token:
+                self._count(proposal.source, Waste.STALE)
+                place = self._root if place + 1 == root else place + 1
+            else:
+                self._count(proposal.source, Waste.WRONG)
+                place = Waste.WRONG
+            places.append(place)
+        return added
+
+    def _committed(self, position: int, digest: bytes) -> int | Waste:
+        """A position at or before the root, checked against what was committed there."""
+        behind = self._root.position - position
+        if behind > len(self._past):
+            return Waste.STALE
+        if behind == 0 or self._past[-behind][0] != digest:
+            return Waste.WRONG
+        return position
+
+    def _grow(self, parent: Node, token: int, cost: int, source: Source) -> Node | Waste:
+        cost = self.calibration.get(source, _PLAIN).apply(cost)
+        node = parent.children.get(token)
+        if node is not None:
+            self._count(source, Waste.DUPLICATE)
+            node.cost = min(node.cost, cost)
+            if source not in node.sources:
+                node.sources.append(source)
+            return node
+        if parent.position >= self._root.position + self.max_ahead:
+            self._count(source, Waste.TOO_DEEP)
+            return Waste.TOO_DEEP
+        digest = extend_digest(parent.digest, token)
+        node = Node(self._next_id, token, parent.position + 1, digest, parent, cost, [source])
+        self._next_id += 1
+        parent.children[token] = node
+        self._by_id[node.id] = node
+        self._by_digest[digest[:SHORT_SIZE]] = node
+        return node
+
+    def _park(self, proposal: _Parked) -> int:
+        if not self.max_parked:
+            self._count(proposal.source, Waste.ORPHAN, len(proposal.tokens))
+            return 0
+        if len(self._parked) == self.max_parked:
+            oldest = self._parked.popleft()
+            self._count(oldest.source, Waste.ORPHAN, len(oldest.tokens))
+        self._parked.append(proposal)
+        return len(proposal.tokens)
+
+    def _revive(self) -> int:
+        """Grafts parked proposals whose fate is known by now, in order of arrival, until none moves any more."""
+        revived = 0
+        moved = 1
+        while moved and self._parked:
+            moved = 0
+            waiting: deque[_Parked] = deque()
+            for proposal in self._parked:
+                added = self._place(proposal)
+                if added is None:
+                    waiting.append(proposal)
+                else:
+                    moved += added
+            self._parked = waiting
+            revived += moved
+        return revived
+
+    def _evict(self) -> None:
+        excess = len(self._by_id) - self.max_nodes
+        if excess <= 0:
+            return
+        paths = {self._root.id: 0}
+        for node in self._by_id.values():  # in order of id, so parents come first
+            assert node.parent is not None
+            paths[node.id] = paths[node.parent.id] + node.cost
+        del paths[self._root.id]
+        # A child costs no less than its parent and is newer, so in this order each one is a leaf when its turn comes.
+        for _, node_id in heapq.nlargest(excess, ((cost, node_id) for node_id, cost in paths.items())):
+            self._drop(self._by_id[node_id], Waste.EVICTED)
+
+    # -- committing -----------------------------------------------------------------------------------------
+
+    def commit(self, tokens: Sequence[int], accepted: int | None = None) -> CommitResult:
+        """Moves the root along these tokens and drops what does not hang below it.
+
+        accepted: how many of the first tokens the verification took from the draft; a token beyond those that the
+        trie holds by now came too late to help. None: all that the trie holds.
+        """
+        for token in tokens:
+            _check_token(token)
+        if accepted is not None and not 0 <= accepted <= len(tokens):
+            raise TrieError(f"accepted = {accepted} of {len(tokens)} committed tokens")
+        self._journal = Counter()
+        origins: list[tuple[Source, ...]] = []
+        gained: Counter[Source] = Counter()
+        for n, token in enumerate(tokens):
+            root = self._root
+            child = root.children.pop(token, None)
+            for sibling in list(root.children.values()):
+                self._drop(sibling, Waste.WRONG)
+            del self._by_digest[root.digest[:SHORT_SIZE]]
+            self._past.append((root.digest[:SHORT_SIZE], token))
+            origin: tuple[Source, ...] = ()
+            if child is None:
+                digest = extend_digest(root.digest, token)
+                child = Node(self._next_id, token, root.position + 1, digest, None, 0, [])
+                self._next_id += 1
+                self._by_digest[digest[:SHORT_SIZE]] = child
+            else:
+                del self._by_id[child.id]
+                child.parent = None
+                if accepted is None or n < accepted:
+                    origin = tuple(child.sources)
+                    gained[origin[0]] += 1
+                    self.confirmed.update(origin)
+                else:
+                    self._count(child.sources[0], Waste.LATE)
+            origins.append(origin)
+            self._root = child
+        self.accepted += gained
+        revived = self._revive()
+        self._evict()
+        return CommitResult(tuple(origins), gained, self._journal, revived)
+
+    def close(self) -> Tally:
+        """Ends the session: everything live or parked becomes `unverified` waste, which is returned."""
+        self._journal = Counter()
+        for child in list(self._root.children.values()):
+            self._drop(child, Waste.UNVERIFIED)
+        for proposal in self._parked:
+            self._count(proposal.source, Waste.UNVERIFIED, len(proposal.tokens))
+        self._parked.clear()
+        return self._journal
+
+    def _drop(self, node: Node, cause: Waste) -> None:
+        """Removes a node and all below it."""
+        if node.parent is not None:
+            node.parent.children.pop(node.token, None)
+        stack = [node]
+        while stack:
+            node = stack.pop()
+            stack += node.children.values()
+            del self._by_id[node.id]
+            del self._by_digest[node.digest[:SHORT_SIZE]]
+            self._count(node.sources[0], cause)
+
+    def _count(self, source: Source, cause: Waste, tokens: int = 1) -> None:
+        self.waste[source, cause] += tokens
+        self._journal[source, cause] += tokens
+
+
+def _check_token(token: int) -> None:
+    if not isinstance(token, int) or not 0 <= token <= TOKEN_MAX:
+        raise TrieError(f"token {token!r} is not an integer in 0..{TOKEN_MAX}")
+
+
+def _check_proposal(
+    position: int, digest: bytes, tokens: Sequence[int], parents: Sequence[int], costs: Sequence[int]
+) -> None:
+    if position < 0:
+        raise TrieError(f"base position {position} is negative")
+    if len(digest) not in (SHORT_SIZE, DIGEST_SIZE):
+        raise TrieError(f"base digest of {len(digest)} bytes: expected {SHORT_SIZE} or {DIGEST_SIZE}")
+    if not len(tokens) == len(parents) == len(costs):
+        raise TrieError(f"{len(tokens)} tokens, {len(parents)} parents, {len(costs)} costs: must be equally many")
+    for n, (token, parent, cost) in enumerate(zip(tokens, parents, costs)):
+        _check_token(token)
+        if not -1 <= parent < n:
+            raise TrieError(f"token {n} has parent {parent}: parents come first, and -1 is the base")
+        if not 0 <= cost <= COST_MAX:
+            raise TrieError(f"token {n} has cost {cost}: must be in 0..{COST_MAX}")
