@@ -27,6 +27,8 @@ class LinkUp:
     link: int
     peer: Hello
     features: frozenset[int]
+    dialer: bool
+    """this side dialed, so it opens odd channels"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class TimerFired:
 class Computed:
     """A compute job ended. Exactly one of ``result`` and ``error`` is set."""
 
-    job: int
+    job: Any
     result: Any = None
     error: str | None = None
 
@@ -101,7 +103,7 @@ class CancelTimer:
 class Compute:
     """Run ``work`` (a value that a backend understands) away from the event loop; answer with :class:`Computed`."""
 
-    job: int
+    job: Any
     work: Any
 
 

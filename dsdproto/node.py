@@ -1,0 +1,178 @@
+"""One node: its role machines, and who among them owns which channel.
+
+The driver of a node (Trio host, simulator, test) talks to a :class:`NodeMachine` alone. It reports links, messages, timers and finished
+jobs, and performs the effects that come back. Links between roles of this very node never leave: a message sent
+on one end of the *local link* is handed to the other end at once, with no codec in between, so that a leader with its verifier on
+board follows the same protocol as one with the verifier across the room.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from dsdproto.effects import (
+    CancelTimer,
+    Compute,
+    Computed,
+    Effect,
+    Event,
+    LinkDown,
+    LinkUp,
+    Persist,
+    Received,
+    Refuse,
+    Send,
+    SetTimer,
+    TimerFired,
+)
+from dsdproto.errors import LocalError, PeerError
+from dsdproto.registry import ErrorCode, Feature, Role
+from dsdproto.wire.messages import Assign, Attach, Detach, End, Error, Hello, Open, Release
+
+LOCAL_NEAR = -1
+"""The local link as its opener (client or leader) sees it."""
+LOCAL_FAR = -2
+"""The other end."""
+
+OPENERS: dict[type, Role] = {Open: Role.LEADER, Attach: Role.DRAFTER, Assign: Role.VERIFIER}
+"""Which role a channel belongs to, by the message that opens it."""
+CLOSERS = (End, Detach, Release, Error)
+
+
+class RoleMachine(Protocol):
+    def handle(self, event: Event, now: float) -> list[Effect]: ...
+
+
+@dataclass(slots=True)
+class NodeMachine:
+    """Routes events to the roles of one node and their effects to the driver.
+
+    Timer keys, job numbers and records that leave are ``(role, inner)``: give them back as they are.
+    """
+
+    hello: Hello
+    """what this node says of itself; the local link shows it to the node's own roles"""
+    roles: dict[Role, RoleMachine] = field(default_factory=dict)
+    links: dict[int, LinkUp] = field(default_factory=dict)
+    _owner: dict[tuple[int, int], Role] = field(default_factory=dict)
+    _next: dict[int, int] = field(default_factory=dict)
+
+    def start(self, now: float) -> list[Effect]:
+        """Bring up the local link. Call once, before any other event."""
+        features = frozenset(int(feature) for feature in Feature)
+        self._next[LOCAL_NEAR] = 1
+        self._next[LOCAL_FAR] = 2
+        return self._run(
+            [LinkUp(LOCAL_NEAR, self.hello, features, True), LinkUp(LOCAL_FAR, self.hello, features, False)], now
+        )
+
+    def channel(self, link: int) -> int:
+        """A fresh channel number on ``link`` (clause CH-1): odd for the dialer, even for the acceptor."""
+        if link not in self._next:
+            raise LocalError(f"link {link} is not up")
+        number = self._next[link]
+        self._next[link] = number + 2
+        return number
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event from the driver; returns what the driver has to do, in order."""
+        return self._run([event], now)
+
+    def perform(self, role: Role, effects: list[Effect], now: float) -> list[Effect]:
+        """Route effects that a role's machine gave outside :meth:`handle` (a client that opens a session, say)."""
+        out: list[Effect] = []
+        queue: deque[Event] = deque()
+        self._route(role, effects, queue, out)
+        return out + self._drain(queue, now)
+
+    def persisted(self, effect: Persist, now: float) -> list[Effect]:
+        """The record of ``effect`` is stored: perform what waited for it."""
+        role, _ = effect.record
+        return self.perform(role, list(effect.then), now)
+
+    # ------------------------------------------------------------ routing
+
+    def _run(self, events: list[Event], now: float) -> list[Effect]:
+        return self._drain(deque(events), now)
+
+    def _drain(self, queue: deque[Event], now: float) -> list[Effect]:
+        out: list[Effect] = []
+        while queue:
+            event = queue.popleft()
+            for role, inner in self._targets(event, out):
+                self._route(role, self.roles[role].handle(inner, now), queue, out)
+        return out
+
+    def _targets(self, event: Event, out: list[Effect]) -> list[tuple[Role, Event]]:
+        match event:
+            case LinkUp():
+                self.links[event.link] = event
+                self._next.setdefault(event.link, 1 if event.dialer else 2)
+                return [(role, event) for role in self.roles]
+            case LinkDown():
+                self.links.pop(event.link, None)
+                self._next.pop(event.link, None)
+                for key in [key for key in self._owner if key[0] == event.link]:
+                    del self._owner[key]
+                return [(role, event) for role in self.roles]
+            case TimerFired():
+                role, inner = event.key
+                return [(role, TimerFired(inner))]
+            case Computed():
+                role, number = event.job
+                return [(role, replace(event, job=number))]
+            case Received():
+                return self._receiver(event, out)
+
+    def _receiver(self, event: Received, out: list[Effect]) -> list[tuple[Role, Event]]:
+        key = (event.link, event.channel)
+        opener = OPENERS.get(type(event.message))
+        if opener is not None and key not in self._owner:
+            if opener not in self.roles:
+                error = PeerError(ErrorCode.ROLE_UNSUPPORTED, "C-9", f"this node has no {opener.name.lower()} role")
+                out.append(Refuse(event.link, event.channel, error))
+                return []
+            self._owner[key] = opener
+        owner = self._owner.get(key)
+        if isinstance(event.message, CLOSERS):
+            self._owner.pop(key, None)
+        # A channel without an owner was closed from this side while the message was on its way (clause CH-4).
+        return [] if owner is None else [(owner, event)]
+
+    def _route(
+        self, role: Role, effects: list[Effect], queue: deque[Event], out: list[Effect]
+    ) -> None:
+        for effect in effects:
+            match effect:
+                case Send(link, channel, message):
+                    if type(message) in OPENERS:
+                        self._owner[(link, channel)] = role
+                    elif isinstance(message, CLOSERS):
+                        self._owner.pop((link, channel), None)
+                    if link in (LOCAL_NEAR, LOCAL_FAR):
+                        queue.append(Received(_other_end(link), channel, message))
+                    elif link in self.links:
+                        out.append(effect)
+                case Refuse(link, channel, error):
+                    self._owner.pop((link, channel), None)
+                    if link in (LOCAL_NEAR, LOCAL_FAR):
+                        queue.append(Received(_other_end(link), channel, error.reply))
+                    elif link in self.links:
+                        out.append(effect)
+                case SetTimer(key, at):
+                    out.append(SetTimer((role, key), at))
+                case CancelTimer(key):
+                    out.append(CancelTimer((role, key)))
+                case Compute(job, work):
+                    out.append(Compute((role, job), work))
+                case Persist(record, then):
+                    out.append(Persist((role, record), then))
+                case _:
+                    out.append(effect)
+
+
+def _other_end(link: int) -> int:
+    return LOCAL_FAR if link == LOCAL_NEAR else LOCAL_NEAR
+

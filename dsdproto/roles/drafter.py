@@ -1,0 +1,420 @@
+"""The drafter: grows a tree of guesses below each session's prefix and sends what is worth it (SPEC.md, "Draft plane").
+
+A session lives in one channel::
+
+              ATTACH                ADVANCE: root moves, what hangs off the new root is kept
+    (none) ------------> DRAFTING <----+
+                         |  |  ^       |
+                         |  |  +-------+
+                         |  +--> credit used up or nothing likely left: pauses until ADVANCE
+                         +--> DETACH, ERROR, link lost: forgotten
+
+The tree is grown best first: the node that the stream is most likely to pass through is expanded next, whether it lies
+at the end of the longest chain or is the second choice near the root. Draft-ahead needs no rule of its own: while a
+verification is in flight the likeliest nodes are simply further down. What is not sent yet waits for a full window, or
+until the next ADVANCE is about due, so that one message carries many nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dsdproto.effects import (
+    Compute,
+    Computed,
+    Effect,
+    Event,
+    LinkDown,
+    LinkUp,
+    Received,
+    Refuse,
+    Send,
+    SetTimer,
+    TimerFired,
+)
+from dsdproto.errors import LocalError, PeerError
+from dsdproto.policy.flush import FlushPolicy
+from dsdproto.prefix import extend_digest, short_digest
+from dsdproto.registry import MAX_NODES, ErrorCode, Feature, Method, Scope
+from dsdproto.roles.work import Child, DraftDone, DraftWork, ExpandItem
+from dsdproto.session import chain_of, check_token_ids, check_vocabulary, parents_field
+from dsdproto.wire.messages import Advance, Attach, Attached, Contract, Detach, Error, ModelOffer, Propose
+
+Key = tuple[int, int]
+"""(link, channel)"""
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterConfig:
+    offer: ModelOffer
+    max_sessions: int = 32
+    sessions_per_job: int = 8
+    expansions: int = 2
+    """nodes of one session that one forward expands, where that many are worth it"""
+    width: int = 3
+    """children per node at most; a leader may ask for fewer"""
+    floor: int = 96
+    """nodes whose path is less likely than 2**(-floor/16) are neither expanded nor sent"""
+    sibling_floor: int = 64
+    """second and later choices less likely than 2**(-sibling_floor/16) are dropped"""
+
+
+class _Node:
+    """A prefix that may come to be. The root is the verified prefix itself."""
+
+    __slots__ = ("children", "cost", "digest", "expanded", "live", "number", "parent", "position", "score", "token")
+
+    def __init__(self, token: int, parent: _Node | None, digest: bytes, position: int, score: int) -> None:
+        self.token = token
+        self.parent = parent
+        self.digest = digest
+        self.position = position
+        self.score = score
+        self.cost: int = score + (parent.cost if parent else 0)
+        self.children: dict[int, _Node] = {}
+        self.number: int | None = None
+        self.expanded = False
+        self.live = True
+
+
+@dataclass(slots=True)
+class _Session:
+    key: Key
+    contract: Contract
+    tokens: list[int]
+    """the verified prefix, prompt included"""
+    root: _Node
+    credit: int
+    window: int
+    width: int
+    scores: bool
+    flush: FlushPolicy
+    nodes: list[_Node] = field(default_factory=list)
+    """the live tree without its root; parents come first"""
+    numbered: dict[int, _Node] = field(default_factory=dict)
+    sent: int = 0
+    """nodes sent over the life of the channel"""
+
+    @property
+    def unsent(self) -> int:
+        return sum(node.number is None for node in self.nodes)
+
+
+@dataclass(slots=True)
+class DrafterCounters:
+    forwards: int = 0
+    expanded: int = 0
+    proposed: int = 0
+    messages: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class Drafter:
+    """``handle(event, now) -> effects`` for the drafter role of one node."""
+
+    config: DrafterConfig
+    counters: DrafterCounters = field(default_factory=DrafterCounters)
+    sessions: dict[Key, _Session] = field(default_factory=dict)
+    _features: dict[int, frozenset[int]] = field(default_factory=dict)
+    _job: tuple[int, list[tuple[_Session, list[_Node]]]] | None = None
+    _jobs: int = 0
+    _turn: int = 0
+    _forget: list[Key] = field(default_factory=list)
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event; ``now`` in seconds. Never raises for anything that a peer did."""
+        effects: list[Effect] = []
+        match event:
+            case LinkUp():
+                self._features[event.link] = event.features
+            case Received():
+                try:
+                    self._received(event, now, effects)
+                except PeerError as error:
+                    self.counters.refused += 1
+                    self._drop((event.link, event.channel))
+                    effects.append(Refuse(event.link, event.channel, error))
+            case LinkDown():
+                self._features.pop(event.link, None)
+                for key in [key for key in self.sessions if key[0] == event.link]:
+                    self._drop(key)
+            case Computed():
+                self._computed(event, now, effects)
+            case TimerFired():
+                session = self.sessions.get(event.key)
+                if session is not None:
+                    self._propose(session, now, effects)
+        self._start(effects)
+        return effects
+
+    # ------------------------------------------------------------ messages
+
+    def _received(self, event: Received, now: float, effects: list[Effect]) -> None:
+        key = (event.link, event.channel)
+        match event.message:
+            case Attach() as attach:
+                self._attach(key, attach, now, effects)
+            case Advance() as advance if key in self.sessions:
+                self._advance(self.sessions[key], advance, now, effects)
+            case Detach() | Error():
+                self._drop(key)
+            case other:
+                raise PeerError(
+                    ErrorCode.MESSAGE_UNEXPECTED,
+                    "D-1",
+                    f"{type(other).__name__} is not for a drafter at this point",
+                    scope=Scope.SESSION,
+                )
+
+    def _attach(self, key: Key, attach: Attach, now: float, effects: list[Effect]) -> None:
+        contract, offer = attach.contract, self.config.offer
+        check_vocabulary(contract, offer, "drafter")
+        if contract.sampling.method != Method.COUPLED:
+            raise PeerError(
+                ErrorCode.METHOD_UNSUPPORTED,
+                "S-4",
+                f"verification method {contract.sampling.method} is not supported; supported: 0 (coupled)",
+            )
+        if len(self.sessions) >= self.config.max_sessions:
+            raise PeerError(
+                ErrorCode.OVERLOADED, "D-2", f"{len(self.sessions)} sessions, which is this drafter's limit"
+            )
+        check_token_ids(attach.committed, contract, "ATTACH.committed", "D-1")
+        chain = chain_of(contract, attach.committed)
+        if chain.position >= offer.max_context:
+            raise PeerError(
+                ErrorCode.CONTEXT_TOO_LONG,
+                "D-2",
+                f"the prefix has {chain.position} tokens, this drafter's context holds {offer.max_context}",
+            )
+        features = self._features.get(key[0], frozenset())
+        self.sessions[key] = _Session(
+            key=key,
+            contract=contract,
+            tokens=list(chain.tokens),
+            root=_Node(chain.tokens[-1], None, chain.digest, chain.position, 0),
+            credit=attach.credit,
+            window=attach.window,
+            width=min(attach.width, self.config.width) if Feature.TREES in features else 1,
+            scores=Feature.SCORES in features,
+            flush=FlushPolicy(now),
+        )
+        effects.append(Send(*key, Attached(offer.name)))
+
+    def _advance(self, session: _Session, advance: Advance, now: float, effects: list[Effect]) -> None:
+        check_token_ids(advance.tokens, session.contract, "ADVANCE.tokens", "D-7")
+        node = session.root if advance.ref == 0 else session.numbered.get(advance.ref)
+        if node is None:
+            raise PeerError(
+                ErrorCode.ADVANCE_INVALID,
+                "D-7",
+                f"ref {advance.ref} is no node of this channel that hangs below the last announced prefix",
+            )
+        path = [below.token for below in _up(node, session.root)][::-1]
+        path.extend(advance.tokens)
+        if advance.position != session.root.position + len(path):
+            raise PeerError(
+                ErrorCode.ADVANCE_INVALID,
+                "D-7",
+                f"position {advance.position}, but prefix {session.root.position} grew by {len(path)} tokens",
+            )
+        for token in advance.tokens:
+            below = node.children.get(token)
+            if below is None:
+                below = _Node(token, None, extend_digest(node.digest, token), node.position + 1, 0)
+            node = below
+        if path:
+            session.tokens.extend(path)
+            self._reroot(session, node)
+            session.flush.advanced(now)
+        if advance.credit is not None:
+            session.credit = advance.credit
+        if advance.window is not None:
+            session.window = advance.window
+        self._propose(session, now, effects)
+
+    def _reroot(self, session: _Session, root: _Node) -> None:
+        for node in session.nodes:
+            node.live = False
+        root.parent = None
+        root.live = True
+        session.root = root
+        session.nodes = [node for node in session.nodes if node is not root and _hangs_below(node, root)]
+        for node in session.nodes:
+            node.live = True
+        session.numbered = {node.number: node for node in session.nodes if node.number is not None}
+
+    def _drop(self, key: Key) -> None:
+        session = self.sessions.pop(key, None)
+        if session is None:
+            return
+        session.root.live = False
+        for node in session.nodes:
+            node.live = False
+        self._forget.append(key)
+
+    # ------------------------------------------------------------ proposing
+
+    def _propose(self, session: _Session, now: float, effects: list[Effect]) -> None:
+        """Send what is ready; one PROPOSE for each sent node (or the root) that unsent nodes hang below."""
+        unsent = session.unsent
+        if not unsent:
+            return
+        more = self._in_job(session) or next(self._frontier(session), None) is not None
+        due = session.flush.due(unsent, len(session.nodes) - unsent, session.window, more, now)
+        if due > now:
+            effects.append(SetTimer(session.key, due))
+            return
+        groups: dict[int, tuple[_Node, list[_Node]]] = {}
+        group_of: dict[int, int] = {}
+        for node in session.nodes:
+            if node.number is not None:
+                continue
+            parent = node.parent
+            assert parent is not None
+            top = group_of.get(id(parent), id(parent))
+            group_of[id(node)] = top
+            groups.setdefault(top, (parent, []))[1].append(node)
+        for base, members in groups.values():
+            for start in range(0, len(members), MAX_NODES):
+                self._send_group(session, base, members[start : start + MAX_NODES], effects)
+
+    def _send_group(self, session: _Session, base: _Node, members: list[_Node], effects: list[Effect]) -> None:
+        index = {id(base): 0}
+        parents = []
+        for i, node in enumerate(members, start=1):
+            parents.append(index[id(node.parent)])
+            index[id(node)] = i
+            session.sent += 1
+            node.number = session.sent
+            session.numbered[session.sent] = node
+        effects.append(
+            Send(
+                *session.key,
+                Propose(
+                    position=base.position,
+                    base=short_digest(base.digest),
+                    tokens=tuple(node.token for node in members),
+                    parents=parents_field(tuple(parents)),
+                    scores=bytes(node.score for node in members) if session.scores else None,
+                ),
+            )
+        )
+        self.counters.messages += 1
+        self.counters.proposed += len(members)
+
+    # ------------------------------------------------------------ growing
+
+    def _frontier(self, session: _Session) -> Iterator[_Node]:
+        """Nodes worth expanding, likeliest first."""
+        if len(session.nodes) >= session.credit:
+            return
+        end = min(len(session.contract.prompt) + session.contract.max_tokens, self.config.offer.max_context)
+        limit = session.root.cost + self.config.floor
+        open_nodes = [
+            node
+            for node in (session.root, *session.nodes)
+            if not node.expanded
+            and node.cost <= limit
+            and node.position < end
+            and (node is session.root or node.token not in session.contract.stop_tokens)
+        ]
+        open_nodes.sort(key=lambda node: node.cost)
+        yield from open_nodes
+
+    def _start(self, effects: list[Effect]) -> None:
+        if self._job is not None:
+            return
+        chosen: list[tuple[_Session, list[_Node]]] = []
+        order = list(self.sessions.values())
+        if order:
+            self._turn %= len(order)
+            order = order[self._turn :] + order[: self._turn]
+        for session in order:
+            nodes = [node for _, node in zip(range(self.config.expansions), self._frontier(session))]
+            if nodes:
+                chosen.append((session, nodes))
+            if len(chosen) == self.config.sessions_per_job:
+                break
+        if not chosen and not self._forget:
+            return
+        self._turn += len(chosen)
+        self._jobs += 1
+        self._job = (self._jobs, chosen)
+        work = DraftWork(
+            expand=tuple(self._item(session, nodes) for session, nodes in chosen), release=tuple(self._forget)
+        )
+        self._forget.clear()
+        effects.append(Compute(self._jobs, work))
+
+    def _item(self, session: _Session, nodes: list[_Node]) -> ExpandItem:
+        index = {id(session.root): 0}
+        for i, node in enumerate(session.nodes, start=1):
+            index[id(node)] = i
+        for node in nodes:
+            node.expanded = True
+        return ExpandItem(
+            session=session.key,
+            prefix=tuple(session.tokens),
+            tokens=tuple(node.token for node in session.nodes),
+            parents=tuple(index[id(node.parent)] for node in session.nodes),
+            nodes=tuple(index[id(node)] for node in nodes),
+            sampling=session.contract.sampling,
+            width=session.width,
+        )
+
+    def _in_job(self, session: _Session) -> bool:
+        return self._job is not None and any(member is session for member, _ in self._job[1])
+
+    def _computed(self, event: Computed, now: float, effects: list[Effect]) -> None:
+        if self._job is None or event.job != self._job[0]:
+            raise LocalError(f"job {event.job} ended, but the one in flight is {self._job and self._job[0]}")
+        chosen = self._job[1]
+        self._job = None
+        done: DraftDone | None = event.result
+        self.counters.forwards += bool(chosen)
+        for i, (session, nodes) in enumerate(chosen):
+            if self.sessions.get(session.key) is not session:
+                continue
+            result = event.error or (done.children[i] if done else "no result")
+            if isinstance(result, str):
+                self._drop(session.key)
+                effects.append(
+                    Refuse(*session.key, PeerError(ErrorCode.COMPUTE_FAILED, "D-8", result))
+                )
+                continue
+            for node, children in zip(nodes, result, strict=True):
+                if node.live:
+                    self._grow(session, node, children)
+            self._propose(session, now, effects)
+
+    def _grow(self, session: _Session, node: _Node, children: tuple[Child, ...]) -> None:
+        self.counters.expanded += 1
+        limit = session.root.cost + self.config.floor
+        for rank, child in enumerate(children):
+            if len(session.nodes) >= session.credit or child.token in node.children:
+                continue
+            if node.cost + child.score > limit or (rank and child.score > self.config.sibling_floor):
+                continue
+            below = _Node(
+                child.token, node, extend_digest(node.digest, child.token), node.position + 1, child.score
+            )
+            node.children[child.token] = below
+            session.nodes.append(below)
+
+
+def _up(node: _Node, root: _Node) -> Iterator[_Node]:
+    """``node`` and its ancestors, up to but without ``root``."""
+    while node is not root:
+        yield node
+        assert node.parent is not None
+        node = node.parent
+
+
+def _hangs_below(node: _Node, root: _Node) -> bool:
+    above = node.parent
+    while above is not None and above is not root:
+        above = above.parent
+    return above is root

@@ -1,0 +1,85 @@
+"""What every role derives from a session contract and from a tree on the wire; written once, used by all four machines."""
+
+from __future__ import annotations
+
+from dsdproto.errors import PeerError
+from dsdproto.prefix import PrefixChain
+from dsdproto.registry import ErrorCode, Finish
+from dsdproto.wire.codec import encode_record
+from dsdproto.wire.messages import Contract, ModelOffer
+
+SCORE_UNITS = 16
+"""Scores are in 1/16 of a bit: u8 = -16 log2 p (clause D-5)."""
+
+
+def chain_of(contract: Contract, committed: tuple[int, ...] = ()) -> PrefixChain:
+    """The session's prefix: d(0) names the contract, then the prompt, then what was committed (clause S-2)."""
+    chain = PrefixChain.for_contract(encode_record(contract), contract.prompt)
+    chain.extend(committed)
+    return chain
+
+
+def check_vocabulary(contract: Contract, offer: ModelOffer, who: str) -> None:
+    """Refuse a contract whose vocabulary is not the model's (clause S-3).
+
+    The digest covers the real entries only, so a head padded beyond them is no mismatch.
+    """
+    if (contract.vocabulary_size, contract.vocabulary_digest) != (offer.vocabulary_size, offer.vocabulary_digest):
+        raise PeerError(
+            ErrorCode.VOCABULARY_MISMATCH,
+            "S-3",
+            f"the session's vocabulary has {contract.vocabulary_size} entries, digest "
+            f"{contract.vocabulary_digest.hex()[:16]}; this {who}'s model {offer.name!r} has {offer.vocabulary_size}, "
+            f"digest {offer.vocabulary_digest.hex()[:16]}",
+        )
+
+
+def check_token_ids(tokens: tuple[int, ...], contract: Contract, where: str, clause: str) -> None:
+    """Refuse ids outside the session's vocabulary."""
+    if tokens and max(tokens) >= contract.vocabulary_size:
+        raise PeerError(
+            ErrorCode.PROPOSAL_INVALID,
+            clause,
+            f"{where} holds id {max(tokens)}; the vocabulary has {contract.vocabulary_size} entries",
+        )
+
+
+def parents_of(tokens: tuple[int, ...], parents: bytes | None) -> tuple[int, ...]:
+    """Parent numbers of a tree, 0 the base and j its j-th node; an absent field is a chain (clause D-3)."""
+    return tuple(range(len(tokens))) if parents is None else tuple(parents)
+
+
+def parents_field(parents: tuple[int, ...]) -> bytes | None:
+    """The inverse of :func:`parents_of`: a chain leaves the field out."""
+    return None if parents == tuple(range(len(parents))) else bytes(parents)
+
+
+def tree_depth(tokens: tuple[int, ...], parents: bytes | None) -> int:
+    """Length of the longest path; 0 for an empty tree."""
+    if parents is None:
+        return len(tokens)
+    depths = [0]
+    for parent in parents:
+        depths.append(depths[parent] + 1)
+    return max(depths)
+
+
+def path_to(node: int, parents: tuple[int, ...]) -> list[int]:
+    """Node numbers from the first below the base down to ``node``; empty for 0."""
+    path = []
+    while node:
+        path.append(node)
+        node = parents[node - 1]
+    path.reverse()
+    return path
+
+
+def finish_of(contract: Contract, chain: PrefixChain, max_context: int) -> Finish | None:
+    """Why the stream ends at the end of ``chain``, or None (clause S-9; the first that holds counts)."""
+    if chain.position > len(contract.prompt) and chain.last in contract.stop_tokens:
+        return Finish.STOP_TOKEN
+    if chain.position - len(contract.prompt) >= contract.max_tokens:
+        return Finish.LENGTH
+    if chain.position >= max_context:
+        return Finish.CONTEXT_FULL
+    return None
