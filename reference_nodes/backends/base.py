@@ -1,14 +1,15 @@
 """The interface between a node and a model: one protocol for targets, one for drafters.
 
-Every backend is synchronous and is called from one worker thread at a time. Both protocols speak of a session's
-*draft tree*: a committed prefix, and draft nodes below its end. Node 0 is the prefix's end; draft token `i` is node
-`i + 1`; `parents[i]` is a node number, so a tree of `n` tokens has nodes `0..n` and a parent precedes its children.
-A backend keeps, per session key, whatever it has computed and reuses what lies on the path of the next request, so
-a caller never speaks of caches: it names the prefix and the tree it means now, and releases the key at the end.
+Every backend is synchronous and is called from one worker thread at a time. Both protocols speak of a
+session's *draft tree*: a committed prefix, and draft nodes below its end. Node 0 is the prefix's end;
+draft token `i` is node `i + 1`; `parents[i]` is a node number, so a tree of `n` tokens has nodes `0..n`
+and a parent precedes its children. A backend keeps, per session key, whatever it has computed and
+reuses what lies on the path of the next request, so a caller never speaks of caches: it names the
+prefix and the tree it means now, and releases the key at the end.
 
-The promise of a target (DESIGN.md, idea 3): the logits of a node are a function of the tokens on its path alone,
-bit for bit, whatever the other nodes, the batch, the prefill chunks, or the history of the cache. `profile` names
-that function: equal digests promise equal bits.
+The promise of a target (DESIGN.md, idea 3): the logits of a node are a function of the tokens on its
+path alone, bit for bit, whatever the other nodes, the batch, the prefill chunks, or the history of the
+cache. `profile` names that function: equal digests promise equal bits.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class BackendError(Exception):
 
 
 class BadRequest(BackendError):
-    """A request breaks the interface: an empty prefix, a parent after its child, a token outside the vocabulary."""
+    """A request breaks the interface: an empty prefix, a parent after its child, a token outside the
+    vocabulary.
+    """
 
 
 class ContextFull(BackendError):
@@ -35,7 +38,9 @@ class ContextFull(BackendError):
 
 
 class CacheFull(BackendError):
-    """One call needs more cache slots than the backend has: split the batch or give the backend more slots."""
+    """One call needs more cache slots than the backend has: split the batch or give the backend more
+    slots.
+    """
 
 
 class UnsupportedModel(BackendError):
@@ -64,7 +69,9 @@ class NumericProfile:
 
 @dataclass(frozen=True)
 class TreeRequest:
-    """Score the tree below `prefix` for the session `key`: every node, node 0 (the prefix's end) included."""
+    """Score the tree below `prefix` for the session `key`: every node, node 0 (the prefix's end)
+    included.
+    """
 
     key: Hashable
     prefix: Sequence[int]  # committed token ids, at least one
@@ -87,9 +94,9 @@ class ExpandRequest:
 class Candidates:
     """A drafter's opinion about the token that follows one node.
 
-    `logits[k]` scores token id `ids[k]`, or token id `k` where `ids` is None (full vocabulary). The ids are distinct
-    and may be empty: the drafter has nothing to propose. The choice among them, coupled to the session's noise, is
-    the caller's.
+    `logits[k]` scores token id `ids[k]`, or token id `k` where `ids` is None (full vocabulary). The ids
+    are distinct and may be empty: the drafter has nothing to propose. The choice among them, coupled to
+    the session's noise, is the caller's.
     """
 
     ids: np.ndarray | None  # int32 [K], ascending, or None
@@ -97,7 +104,9 @@ class Candidates:
 
 
 class Rows(Protocol):
-    """The logits of one request's nodes, possibly computed when asked for; valid until the key's next request."""
+    """The logits of one request's nodes, possibly computed when asked for; valid until the key's next
+    request.
+    """
 
     def __len__(self) -> int:
         """Number of nodes: 1 + the request's tokens."""
@@ -130,7 +139,8 @@ class TargetBackend(Protocol):
         ...
 
     def score(self, requests: Sequence[TreeRequest]) -> list[Rows]:
-        """Score all nodes of all requests (distinct keys) in one forward; computes missing prefix positions too.
+        """Score all nodes of all requests (distinct keys) in one forward; computes missing prefix
+        positions too.
 
         Raises BadRequest, ContextFull, CacheFull; then nothing was computed.
         """
@@ -177,10 +187,14 @@ def check_tree(prefix: Sequence[int], tokens: Sequence[int], parents: Sequence[i
     if len(prefix) == 0:
         raise BadRequest("empty prefix: a session starts with at least one token")
     if len(tokens) != len(parents):
-        raise BadRequest(f"{len(tokens)} tokens but {len(parents)} parents: there must be one parent per token")
+        raise BadRequest(
+            f"{len(tokens)} tokens but {len(parents)} parents: there must be one parent per token"
+        )
     for i, parent in enumerate(parents):
         if not 0 <= parent <= i:
             raise BadRequest(f"parents[{i}] = {parent}: must lie in 0..{i} (a parent precedes its children)")
     for what, ids in (("prefix", prefix), ("tokens", tokens)):
-        if len(ids) and not (0 <= min(ids) and max(ids) < vocab_size):
-            raise BadRequest(f"{what} has token ids outside 0..{vocab_size - 1} (min {min(ids)}, max {max(ids)})")
+        if len(ids) and not (min(ids) >= 0 and max(ids) < vocab_size):
+            raise BadRequest(
+                f"{what} has token ids outside 0..{vocab_size - 1} (min {min(ids)}, max {max(ids)})"
+            )

@@ -1,0 +1,306 @@
+"""The numeric kernels of the Llama forward, and the exact order of their operations (kernel class below).
+
+Every output element is computed by one chain of operations that mentions only its own row's data:
+- matrix product: out[m][n] = fma over k = 0, 1, ..., K-1, one accumulator, starting from 0 (the
+  residual is added last);
+- norm and attention scores: 8 lanes (element i in lane i mod 8), each in ascending order, then the
+  lanes as in `Emitter.sum8`; softmax sums likewise over positions; the weighted sum of values runs over
+  positions in order. So a row's bits can't depend on the other rows, their number, the slots its keys
+  lie in, or the vector width of the CPU.
+
+Matrices are stored as panels of 16 columns, [N/16][K][16] bfloat16, column c beside column c+8 in one
+32-bit word: a shift gives the first eight as float32, a mask the others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from llvmlite import ir
+
+from .jit import LANES, Emitter, Library, f32, f32p, f32x8, i32p, i32x8, i64, i64p
+
+KERNEL_CLASS = "dsdp-llama-f32fma-8lane-1"
+PANEL = 16  # columns per panel
+GROUP = 4  # panels per group: column counts are padded to PANEL * GROUP
+TILE_ROWS = 6  # rows that one register tile holds
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The dimensions that a forward is compiled for."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    eps: float
+
+    @property
+    def qkv(self) -> int:
+        return (self.heads + 2 * self.kv_heads) * self.head_dim
+
+
+def padded(columns: int) -> int:
+    """Column count as stored: the next multiple of PANEL * GROUP."""
+    return -(-columns // (PANEL * GROUP)) * PANEL * GROUP
+
+
+def pack(weight: np.ndarray) -> np.ndarray:
+    """Pack a weight [N, K] of bfloat16 bits (uint16) into panels: uint32 [padded(N)/16, K, 8]."""
+    n, k = weight.shape
+    full = np.zeros((padded(n), k), np.uint16)
+    full[:n] = weight
+    panels = full.reshape(-1, 2, 8, k).transpose(0, 3, 2, 1)  # [panel, k, lane, low/high]
+    return np.ascontiguousarray(panels).view(np.uint32)[..., 0]
+
+
+def _tile(module: ir.Module, rows: int) -> ir.Function:
+    """One register tile: `rows` rows times the 64 columns of a panel group."""
+    side_by_side = {1: 4, 2: 2, 3: 2}.get(rows, 1)
+    e = Emitter(module, f"tile{rows}", [f32p, i64, i32p, i64, f32p, i64, i64])
+    x, ldx, w, depth, out, ldo, add = e.fn.args
+    b = e.b
+    for first in range(0, GROUP, side_by_side):
+        panels = range(first, first + side_by_side)
+        acc = {(r, p, h): e.var(e.const8(0.0)) for r in range(rows) for p in panels for h in (0, 1)}
+        row = [e.at(x, b.mul(ldx, i64(r))) for r in range(rows)]
+        base = [e.at(w, b.mul(depth, i64(p * LANES))) for p in panels]
+        with e.loop(i64(0), depth) as k:
+            xs = [e.splat(b.load(e.at(row[r], k))) for r in range(rows)]
+            offset = b.mul(k, i64(LANES))
+            for p, pointer in zip(panels, base):
+                word = e.load8(e.at(pointer, offset), i32x8)
+                low = b.bitcast(b.shl(word, ir.Constant(i32x8, [16] * LANES)), f32x8)
+                high = b.bitcast(b.and_(word, ir.Constant(i32x8, [0xFFFF0000] * LANES)), f32x8)
+                for r in range(rows):
+                    for h, value in ((0, low), (1, high)):
+                        cell = acc[r, p, h]
+                        e.set(cell, e.fma(xs[r], value, e.get(cell)))
+        adding = b.icmp_signed("!=", add, i64(0))
+        for (r, p, h), cell in acc.items():
+            target = e.at(out, b.mul(ldo, i64(r)), p * PANEL + h * LANES)
+            value = e.get(cell)
+            e.store8(b.select(adding, b.fadd(e.load8(target), value), value), target)
+    return e.finish()
+
+
+def _gemm(module: ir.Module) -> ir.Function:
+    """out[m][n] (+)= x[m] . w[n] for all rows: weights are streamed once, row tiles reuse them from the
+    cache.
+    """
+    tiles = [_tile(module, rows) for rows in range(1, TILE_ROWS + 1)]
+    e = Emitter(module, "gemm", [f32p, i64, i64, i32p, i64, i64, f32p, i64, i64], public=True)
+    x, ldx, rows, w, depth, groups, out, ldo, add = e.fn.args
+    b = e.b
+    count = b.sdiv(b.add(rows, i64(TILE_ROWS - 1)), i64(TILE_ROWS))  # as few tiles as fit, of even heights
+    with e.loop(i64(0), groups) as g:
+        panel = e.at(w, b.mul(b.mul(g, depth), i64(GROUP * LANES)))
+        column = e.at(out, b.mul(g, i64(GROUP * PANEL)))
+        with e.loop(i64(0), count) as t:
+            start = b.sdiv(b.mul(rows, t), count)
+            height = b.sub(b.sdiv(b.mul(rows, b.add(t, i64(1))), count), start)
+            arguments = [
+                e.at(x, b.mul(start, ldx)),
+                ldx,
+                panel,
+                depth,
+                e.at(column, b.mul(start, ldo)),
+                ldo,
+                add,
+            ]
+            done = e.fn.append_basic_block("done")
+            switch = b.switch(height, done)
+            for index, tile in enumerate(tiles):
+                block = e.fn.append_basic_block(f"rows{index + 1}")
+                switch.add_case(i64(index + 1), block)
+                b.position_at_end(block)
+                b.call(tile, arguments)
+                b.branch(done)
+            b.position_at_end(done)
+    return e.finish()
+
+
+def _rmsnorm(module: ir.Module, shape: Shape) -> ir.Function:
+    """out = x / sqrt(mean(x^2) + eps) * weight, per row."""
+    e = Emitter(module, "rmsnorm", [f32p, i64, i64, f32p, f32p, i64])
+    x, ldx, rows, weight, out, ldo = e.fn.args
+    b, width = e.b, i64(shape.hidden)
+    with e.loop(i64(0), rows) as r:
+        source, target = e.at(x, b.mul(r, ldx)), e.at(out, b.mul(r, ldo))
+        acc = e.var(e.const8(0.0))
+        with e.loop(i64(0), width, LANES) as i:
+            v = e.load8(e.at(source, i))
+            e.set(acc, e.fma(v, v, e.get(acc)))
+        mean = b.fdiv(e.sum8(e.get(acc)), f32(float(shape.hidden)))
+        scale = e.splat(b.fdiv(f32(1.0), e.unary("llvm.sqrt", b.fadd(mean, f32(shape.eps)))))
+        with e.loop(i64(0), width, LANES) as i:
+            e.store8(
+                b.fmul(b.fmul(e.load8(e.at(source, i)), scale), e.load8(e.at(weight, i))), e.at(target, i)
+            )
+    return e.finish()
+
+
+def _rope(module: ir.Module, shape: Shape) -> ir.Function:
+    """Rotate queries in place and keys into their slot (halves convention), copy values into their slot."""
+    half, kv_width = shape.head_dim // 2, shape.kv_heads * shape.head_dim
+    e = Emitter(module, "rope", [f32p, f32p, f32p, f32p, f32p])
+    qkv, cos, sin, key, value = e.fn.args
+    b = e.b
+
+    def rotate(source: ir.Value, target: ir.Value, heads: int) -> None:
+        with e.loop(i64(0), i64(heads)) as h:
+            offset = b.mul(h, i64(shape.head_dim))
+            with e.loop(i64(0), i64(half), LANES) as i:
+                c, s = e.load8(e.at(cos, i)), e.load8(e.at(sin, i))
+                low, high = e.load8(e.at(source, offset, i)), e.load8(e.at(source, offset, i, half))
+                e.store8(b.fsub(b.fmul(low, c), b.fmul(high, s)), e.at(target, offset, i))
+                e.store8(b.fadd(b.fmul(high, c), b.fmul(low, s)), e.at(target, offset, i, half))
+
+    rotate(qkv, qkv, shape.heads)
+    keys = e.at(qkv, shape.heads * shape.head_dim)
+    rotate(keys, key, shape.kv_heads)
+    with e.loop(i64(0), i64(kv_width), LANES) as i:
+        e.store8(e.load8(e.at(keys, kv_width, i)), e.at(value, i))
+    return e.finish()
+
+
+def _attention(module: ir.Module, shape: Shape) -> ir.Function:
+    """One row's attention over the slots of its path, listed in order of position."""
+    width, kv_width = shape.head_dim, shape.kv_heads * shape.head_dim
+    vectors = width // LANES
+    e = Emitter(module, "attention", [f32p, i32p, i64, f32p, f32p, f32p, f32p])
+    q, path, length, keys, values, out, scores = e.fn.args
+    b = e.b
+    best, total = e.var(f32(-math.inf)), e.var(e.const8(0.0))
+    acc = [e.var(e.const8(0.0)) for _ in range(vectors)]
+    full = b.and_(b.add(length, i64(LANES - 1)), i64(-LANES))
+    with e.loop(i64(0), i64(shape.heads)) as head:
+        group = b.mul(b.sdiv(head, i64(shape.heads // shape.kv_heads)), i64(width))
+        query = e.at(q, b.mul(head, i64(width)))
+        qs = [b.fmul(e.load8(e.at(query, j * LANES)), e.const8(width**-0.5)) for j in range(vectors)]
+        e.set(best, f32(-math.inf))
+        with e.loop(i64(0), length) as p:
+            slot = b.sext(b.load(e.at(path, p)), i64)
+            key = e.at(keys, b.mul(slot, i64(kv_width)), group)
+            dot = b.fmul(qs[0], e.load8(key))
+            for j in range(1, vectors):
+                dot = e.fma(qs[j], e.load8(e.at(key, j * LANES)), dot)
+            score = e.sum8(dot)
+            b.store(score, e.at(scores, p))
+            e.set(best, b.select(b.fcmp_ordered(">", score, e.get(best)), score, e.get(best)))
+        with e.loop(length, full) as p:
+            b.store(f32(-math.inf), e.at(scores, p))
+        e.set(total, e.const8(0.0))
+        top = e.splat(e.get(best))
+        with e.loop(i64(0), full, LANES) as p:
+            weight = e.exp8(b.fsub(e.load8(e.at(scores, p)), top))
+            e.store8(weight, e.at(scores, p))
+            e.set(total, b.fadd(e.get(total), weight))
+        for cell in acc:
+            e.set(cell, e.const8(0.0))
+        with e.loop(i64(0), length) as p:
+            slot = b.sext(b.load(e.at(path, p)), i64)
+            value = e.at(values, b.mul(slot, i64(kv_width)), group)
+            weight = e.splat(b.load(e.at(scores, p)))
+            for j, cell in enumerate(acc):
+                e.set(cell, e.fma(weight, e.load8(e.at(value, j * LANES)), e.get(cell)))
+        norm = e.splat(e.sum8(e.get(total)))
+        target = e.at(out, b.mul(head, i64(width)))
+        for j, cell in enumerate(acc):
+            e.store8(b.fdiv(e.get(cell), norm), e.at(target, j * LANES))
+    return e.finish()
+
+
+def _silu(module: ir.Module, shape: Shape) -> ir.Function:
+    """gate = gate / (1 + exp(-gate)) * up, written over the gate; a row is [gate | up]."""
+    e = Emitter(module, "silu", [f32p, i64, i64])
+    x, ldx, rows = e.fn.args
+    b = e.b
+    with e.loop(i64(0), rows) as r:
+        row = e.at(x, b.mul(r, ldx))
+        with e.loop(i64(0), i64(shape.intermediate), LANES) as i:
+            gate, up = e.load8(e.at(row, i)), e.load8(e.at(row, i, shape.intermediate))
+            one = e.const8(1.0)
+            e.store8(b.fmul(b.fdiv(gate, b.fadd(one, e.exp8(b.fneg(gate)))), up), e.at(row, i))
+    return e.finish()
+
+
+LAYER_FIELDS = ("input_norm", "qkv", "output", "post_norm", "gate_up", "down", "keys", "values")
+"""Addresses of one layer, in the order of the table that `forward` takes."""
+
+
+def _forward(module: ir.Module, shape: Shape) -> None:
+    gemm, norm, rope = _gemm(module), _rmsnorm(module, shape), _rope(module, shape)
+    attention, silu = _attention(module, shape), _silu(module, shape)
+    kv_width, half = shape.kv_heads * shape.head_dim, shape.head_dim // 2
+    hidden, qkv_width, mlp_width = padded(shape.hidden), padded(shape.qkv), padded(2 * shape.intermediate)
+    e = Emitter(
+        module,
+        "forward",
+        [i64, i32p, i32p, i32p, i64, i64p, f32p, f32p, f32p, f32p, f32p, f32p, f32p, f32p],
+        public=True,
+    )
+    rows, positions, slots, paths, ldp, table, final, cos, sin, x, normed, wide, scores, out = e.fn.args
+    b = e.b
+    ld = i64(hidden)
+    with e.loop(i64(0), i64(shape.layers)) as layer:
+        record = e.at(table, b.mul(layer, i64(len(LAYER_FIELDS))))
+        kinds = {"qkv": i32p, "output": i32p, "gate_up": i32p, "down": i32p}
+        at = {
+            name: b.inttoptr(b.load(e.at(record, i)), kinds.get(name, f32p))
+            for i, name in enumerate(LAYER_FIELDS)
+        }
+
+        def product(
+            source: ir.Value, lds: int, depth: int, weight: ir.Value, out: ir.Value, ldo: int, add: int
+        ) -> None:
+            groups = i64(ldo // (PANEL * GROUP))
+            b.call(gemm, [source, i64(lds), rows, weight, i64(depth), groups, out, i64(ldo), i64(add)])
+
+        b.call(norm, [x, ld, rows, at["input_norm"], normed, ld])
+        product(normed, hidden, shape.hidden, at["qkv"], wide, qkv_width, 0)
+        with e.loop(i64(0), rows) as r:
+            slot = b.mul(b.sext(b.load(e.at(slots, r)), i64), i64(kv_width))
+            angle = b.mul(b.sext(b.load(e.at(positions, r)), i64), i64(half))
+            row = e.at(wide, b.mul(r, i64(qkv_width)))
+            b.call(
+                rope,
+                [
+                    row,
+                    e.at(cos, angle),
+                    e.at(sin, angle),
+                    e.at(at["keys"], slot),
+                    e.at(at["values"], slot),
+                ],
+            )
+        with e.loop(i64(0), rows) as r:
+            length = b.add(b.sext(b.load(e.at(positions, r)), i64), i64(1))
+            row = e.at(wide, b.mul(r, i64(qkv_width)))
+            path = e.at(paths, b.mul(r, ldp))
+            # The row's result may overwrite its own queries: each head is read before it is written.
+            b.call(attention, [row, path, length, at["keys"], at["values"], row, scores])
+        product(wide, qkv_width, shape.heads * shape.head_dim, at["output"], x, hidden, 1)
+        b.call(norm, [x, ld, rows, at["post_norm"], normed, ld])
+        product(normed, hidden, shape.hidden, at["gate_up"], wide, mlp_width, 0)
+        b.call(silu, [wide, i64(mlp_width), rows])
+        product(wide, mlp_width, shape.intermediate, at["down"], x, hidden, 1)
+    b.call(norm, [x, ld, rows, final, out, i64(shape.hidden)])
+    e.finish()
+
+
+def compile_forward(shape: Shape, cpu: str | None = None, features: str | None = None) -> Library:
+    """Compile `forward` and `gemm` for one model shape (about 0.2 s).
+
+    `cpu` and `features` choose another code generation for tests: the bits must not change.
+    """
+    module = ir.Module("dsdp_llama")
+    _forward(module, shape)
+    return Library(module, cpu, features)
+
+
+__all__ = ["GROUP", "KERNEL_CLASS", "LAYER_FIELDS", "PANEL", "Shape", "compile_forward", "pack", "padded"]

@@ -1,0 +1,128 @@
+"""The Llama forward: weights in packed bfloat16, arithmetic in float32 with a fixed order (see `kernels`).
+
+A forward takes rows. A row is one token at one position, with the list of cache slots on its path (its
+own slot last); its key and value are written to its own slot before any row attends. Chains, trees,
+prefill chunks and batches are only different sets of rows, and a row's result depends on its path
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .base import UnsupportedModel
+from .hf_files import LlamaConfig, from_bf16, rope_tables
+from .kernels import GROUP, LAYER_FIELDS, PANEL, Shape, compile_forward, pack, padded
+
+
+class Head:
+    """An output head over all or some token ids."""
+
+    def __init__(self, model: Llama, weight: np.ndarray) -> None:
+        """`weight`: bfloat16 bits [ids, hidden]."""
+        self.size = weight.shape[0]
+        self._packed, self._columns = pack(weight), padded(weight.shape[0])
+        self._gemm, self._hidden = model.gemm, model.config.hidden
+
+    def logits(self, hidden: np.ndarray) -> np.ndarray:
+        """float32 [rows, hidden] -> float32 [rows, size]; a row's bits don't depend on the others."""
+        hidden = np.ascontiguousarray(hidden, np.float32)
+        rows = hidden.shape[0]
+        out = np.empty((rows, self._columns), np.float32)
+        self._gemm(
+            hidden.ctypes.data, self._hidden, rows, self._packed.ctypes.data, self._hidden,
+            self._columns // (PANEL * GROUP), out.ctypes.data, self._columns, 0,
+        )  # fmt: skip
+        return out[:, : self.size]
+
+
+class Llama:
+    """One model's weights, its key/value pool and its compiled forward. Not safe for concurrent calls."""
+
+    def __init__(
+        self, config: LlamaConfig, weights: Mapping[str, np.ndarray], slots: int, max_context: int
+    ) -> None:
+        """`slots`: positions that the key/value pool holds; memory is used as slots are.
+
+        Raises UnsupportedModel where a tensor is missing or has another shape than the configuration says.
+        """
+        self.config, self.slots, self.max_context = config, slots, min(max_context, config.max_positions)
+        c = config
+        shape = Shape(c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.intermediate, c.eps)
+        self._library = compile_forward(shape)
+        self._forward, self.gemm = self._library.function("forward"), self._library.function("gemm")
+        self._shape, self._kv_width = shape, c.kv_heads * c.head_dim
+
+        def tensor(name: str, *expected: int) -> np.ndarray:
+            value = weights.get(name)
+            if value is None or value.shape != expected or value.dtype != np.uint16:
+                found = "missing" if value is None else f"{value.dtype} {list(value.shape)}"
+                raise UnsupportedModel(f"tensor {name}: {found}, expected floats {list(expected)}")
+            return value
+
+        self.embedding = tensor("model.embed_tokens.weight", c.vocab_rows, c.hidden)
+        table, self._keep = np.zeros((c.layers, len(LAYER_FIELDS)), np.int64), []
+        q_width = c.heads * c.head_dim
+        for layer in range(c.layers):
+            p = f"model.layers.{layer}."
+            fields = {
+                "input_norm": from_bf16(tensor(p + "input_layernorm.weight", c.hidden)),
+                "qkv": pack(np.concatenate([
+                    tensor(p + "self_attn.q_proj.weight", q_width, c.hidden),
+                    tensor(p + "self_attn.k_proj.weight", self._kv_width, c.hidden),
+                    tensor(p + "self_attn.v_proj.weight", self._kv_width, c.hidden),
+                ])),
+                "output": pack(tensor(p + "self_attn.o_proj.weight", c.hidden, q_width)),
+                "post_norm": from_bf16(tensor(p + "post_attention_layernorm.weight", c.hidden)),
+                "gate_up": pack(np.concatenate([
+                    tensor(p + "mlp.gate_proj.weight", c.intermediate, c.hidden),
+                    tensor(p + "mlp.up_proj.weight", c.intermediate, c.hidden),
+                ])),
+                "down": pack(tensor(p + "mlp.down_proj.weight", c.hidden, c.intermediate)),
+                # Untouched pages of an empty array cost nothing, so the pool grows with use.
+                "keys": np.empty((slots, self._kv_width), np.float32),
+                "values": np.empty((slots, self._kv_width), np.float32),
+            }  # fmt: skip
+            self._keep.append(fields)
+            table[layer] = [fields[name].ctypes.data for name in LAYER_FIELDS]
+        self._table = table
+        self._final = from_bf16(tensor("model.norm.weight", c.hidden))
+        self._cos, self._sin = rope_tables(c, self.max_context)
+        self._scores = np.empty(self.max_context + 8, np.float32)
+        self._buffers: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def head_weight(self, weights: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The output head's bfloat16 bits [vocab_rows, hidden]."""
+        head = weights.get("lm_head.weight")
+        return self.embedding if self.config.tied or head is None else head
+
+    def forward(
+        self, tokens: np.ndarray, positions: np.ndarray, slots: np.ndarray, paths: np.ndarray
+    ) -> np.ndarray:
+        """Compute rows: int32 [rows] each, and `paths` int32 [rows, >= max position + 1] of slots by
+        position.
+
+        Every row of a path that isn't in the pool yet must be in this call. Returns the final, normed
+        hidden states: float32 [rows, hidden].
+        """
+        rows, width = len(tokens), padded(self.config.hidden)
+        if self._buffers is None or self._buffers[0].shape[0] < rows:
+            widest = max(padded(self._shape.qkv), padded(2 * self._shape.intermediate))
+            self._buffers = (
+                np.zeros((rows, width), np.float32),
+                np.empty((rows, width), np.float32),
+                np.empty((rows, widest), np.float32),
+            )
+        x, normed, wide = self._buffers
+        x[:rows, : self.config.hidden] = from_bf16(self.embedding[tokens])
+        out = np.empty((rows, self.config.hidden), np.float32)
+        for array in (positions, slots, paths):
+            assert array.dtype == np.int32 and array.flags.c_contiguous
+        self._forward(
+            rows, positions.ctypes.data, slots.ctypes.data, paths.ctypes.data, paths.shape[1],
+            self._table.ctypes.data, self._final.ctypes.data, self._cos.ctypes.data, self._sin.ctypes.data,
+            x.ctypes.data, normed.ctypes.data, wide.ctypes.data, self._scores.ctypes.data, out.ctypes.data,
+        )  # fmt: skip
+        return out

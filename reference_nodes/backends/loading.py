@@ -1,0 +1,103 @@
+"""From files to backends: the one place where a name becomes a model that computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from reference_nodes.models_store import ModelError, ModelFiles
+
+from .base import DraftBackend, TargetBackend, UnsupportedModel
+from .hf_files import parse_config, read_config, read_json, read_weights, weights_digest
+from .tokens import vocabulary
+
+CACHE_TOKENS = 32768  # positions that a node caches over all its sessions
+MAX_CONTEXT = 8192
+
+
+def load_target(
+    files: ModelFiles, cache_tokens: int = CACHE_TOKENS, max_context: int = MAX_CONTEXT
+) -> TargetBackend:
+    """The target behind `files`. Raises UnsupportedModel or ModelError."""
+    if files.kind == "tm-1":
+        from .tm1 import tm1_target
+
+        return tm1_target(files.options)
+    if files.kind != "llama" or files.path is None:
+        raise ModelError(
+            f"{files.name} proposes drafts only; a target is smollm2, tm-1, a model directory or a .gguf"
+        )
+    from .llama import Head, Llama
+    from .target import LlamaTarget
+
+    config, weights = read_config(files.path), read_weights(files.path)
+    model = Llama(config, weights, cache_tokens, max_context)
+    size = vocabulary(files.path)[0]
+    head = Head(model, model.head_weight(weights)[:size])
+    return LlamaTarget(files.name, model, head, size, weights_digest(weights))
+
+
+def load_draft(
+    files: ModelFiles,
+    target: ModelFiles | None = None,
+    cache_tokens: int = CACHE_TOKENS,
+    max_context: int = MAX_CONTEXT,
+) -> DraftBackend:
+    """The drafter behind `files`. A shipped draft model shares tensors with the target whose files are
+    `target`.
+
+    Raises UnsupportedModel or ModelError.
+    """
+    if files.kind == "tm-1":
+        from .tm1 import tm1_draft
+
+        return tm1_draft(files.options)
+    if files.kind == "ngram":
+        from .ngram import ngram_draft
+
+        return ngram_draft(files.options)
+    from .draft import LlamaDraft
+    from .llama import Head, Llama
+
+    assert files.path is not None
+    if files.kind == "draft":
+        config, weights, shortlist, source = _own_draft(files.path, target)
+    else:
+        config, weights, shortlist, source = (
+            read_config(files.path),
+            read_weights(files.path),
+            None,
+            files.path,
+        )
+    model = Llama(config, weights, cache_tokens, max_context)
+    size = vocabulary(source)[0]
+    rows = model.head_weight(weights)
+    head = Head(model, rows[:size] if shortlist is None else rows[shortlist])
+    return LlamaDraft(files.name, model, head, size, shortlist)
+
+
+def _own_draft(path: Path, target: ModelFiles | None):  # type: ignore[no-untyped-def]
+    """Read the shipped format: a Llama without the tensors it shares with its target, and a shortlist
+    of ids.
+    """
+    raw = read_json(path / "config.json")
+    notes = raw.get("dsdp_draft")
+    if not isinstance(notes, Mapping) or notes.get("format") != 1:
+        raise UnsupportedModel(f"{path}: dsdp_draft format is {notes!r}, supported is format 1")
+    if target is None or target.path is None:
+        raise ModelError(
+            f"{path.name} shares tensors with {notes.get('target')}: name that model as the target too"
+        )
+    weights = read_weights(path)
+    shared = read_weights(target.path)
+    for name in notes.get("shared", ()):
+        if name not in shared:
+            raise UnsupportedModel(f"{target.path}: has no tensor {name} for {path.name} to share")
+        weights[name] = shared[name]
+    config = parse_config({"architectures": ["LlamaForCausalLM"], **raw}, str(path / "config.json"))
+    shortlist = weights.pop("dsdp.shortlist", None)
+    if shortlist is not None:
+        shortlist = np.sort(shortlist.astype(np.int32))
+    return config, weights, shortlist, target.path
