@@ -1,7 +1,8 @@
 """TM-1, the test model: a pseudo language model in integers over Philox (SPEC S-TM1).
 
-Its row depends on every token of the prefix, so a peer that lost step is seen at the next token. A drafter named
-with an agreement `a` sees the target's own row with probability a/65536, and an unrelated one otherwise.
+Its row depends on every token of the prefix, so a peer that lost step is seen at the next token. A drafter
+named with an agreement `a` sees the target's own row with probability a/65536, and an unrelated one
+otherwise.
 """
 
 from __future__ import annotations
@@ -58,10 +59,12 @@ def context_of(tokens: Iterable[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TestModel:
-    """One TM-1 model. With agreement 65536 it is the target (whatever `drafter` says), below that one of its drafters.
+    """One TM-1 model. With agreement 65536 it is the target (whatever `drafter` says), below that one of
+    its drafters.
 
-    vocabulary: size, a multiple of 4; seed: u64; eos_q16: chance per row that the end of stream leads, in 1/65536;
-    agreement_q16: chance that a drafter's row is the target's; drafter: tells drafters of equal agreement apart.
+    vocabulary: size, a multiple of 4; seed: u64; eos_q16: chance per row that the end of stream leads, in
+    1/65536; agreement_q16: chance that a drafter's row is the target's; drafter: tells drafters of equal
+    agreement apart.
     """
 
     __test__ = False  # for pytest: not a test class
@@ -76,21 +79,21 @@ class TestModel:
         for key, (attribute, low, high, _) in _KEYS.items():
             value = getattr(self, attribute)
             if not isinstance(value, int) or not low <= value <= high:
-                raise ModelNameError(f"tm-1 parameter {key} ({attribute}) = {value!r}: must be in {low}..{high}")
+                raise ModelNameError(f"tm-1: {key} ({attribute}) = {value!r}, but must be in {low}..{high}")
         if self.vocabulary % 4:
-            raise ModelNameError(f"tm-1 parameter v (vocabulary) = {self.vocabulary}: must be a multiple of 4")
+            raise ModelNameError(f"tm-1: v (vocabulary) = {self.vocabulary}, but must be a multiple of 4")
 
     @classmethod
     def parse(cls, name: str) -> TestModel:
         """From a name such as `tm-1:v=4096,s=7,a=52429,d=1`; keys in any order, each at most once."""
         match = _NAME.match(name)
         if match is None:
-            raise ModelNameError(f"{name!r} is not a TM-1 name; expected something like tm-1:v=4096,s=7,a=52429,d=1")
+            raise ModelNameError(f"{name!r} is not a TM-1 name; one is tm-1:v=4096,s=7,a=52429,d=1")
         values: dict[str, int] = {}
         for part in match[1].split(",") if match[1] else ():
             key, _, digits = part.partition("=")
             if key not in _KEYS:
-                raise ModelNameError(f"{name!r} has an unknown parameter {key!r}; known are {', '.join(_KEYS)}")
+                raise ModelNameError(f"{name!r} has an unknown key {key!r}; known are {', '.join(_KEYS)}")
             attribute = _KEYS[key][0]
             if attribute in values:
                 raise ModelNameError(f"{name!r} gives {key!r} twice")
@@ -115,7 +118,7 @@ class TestModel:
         return TestModel(self.vocabulary, self.seed, self.eos_q16)
 
     def candidates(self, context: int) -> SparseRow:
-        """The row after a prefix as (logits, token ids), ids ascending; every other token is masked out (-inf)."""
+        """The row after a prefix as (logits, token ids), ids ascending; all other tokens are masked out."""
         row = None
         if self.agreement_q16 < Q16:
             row = words(self.seed, DOMAIN_TM1_DRAFT, context, self.drafter)
@@ -125,7 +128,8 @@ class TestModel:
             row = words(self.seed, DOMAIN_TM1_TARGET, context, 0)
         place, bits, ending, _ = row
         first = 4 + 4 * ((place * (self.vocabulary // 4 - 1)) >> 32)
-        logits = (_LOGIT[bits & 0xFF], _LOGIT[bits >> 8 & 0xFF], _LOGIT[bits >> 16 & 0xFF], _LOGIT[bits >> 24])
+        a, b, c, d = bits.to_bytes(4, "little")
+        logits = (_LOGIT[a], _LOGIT[b], _LOGIT[c], _LOGIT[d])
         ids = (first, first + 1, first + 2, first + 3)
         if ending & 0xFFFF < self.eos_q16:
             return (EOS_LOGIT, *logits), (EOS, *ids)

@@ -1,124 +1,60 @@
 """The draft trie of one session (SPEC S-TRIE): every draft of every drafter, stored and verified once.
 
-The root is the committed prefix. A proposal is grafted on the node whose digest it names; the same token below the
-same node is the same node, whoever proposes it. A commit moves the root: what hangs below the new root is the next
-draft, the rest is waste.
+The root is the committed prefix. A proposal is grafted on the node whose digest it names; the same token
+below the same node is the same node, whoever proposes it. A commit moves the root: what hangs below the new
+root is the next draft, the rest is waste.
 
 Every drafted token ends in exactly one place, and the books always balance, per source and in total:
 
     drafted = accepted + sum(waste by cause) + live + parked
 
-The first source to propose a node owns it in the books; later ones count as `duplicate`, but are remembered in the
-node's `sources`, and share in `confirmed` when it is accepted.
+The first source to propose a node owns it in the books; later ones count as `duplicate`, but are remembered
+in the node's `sources`, and share in `confirmed` when it is accepted.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from dsdproto.errors import LocalError
-from dsdproto.prefix import DIGEST_SIZE, SHORT_SIZE, TOKEN_MAX, extend_digest
+from dsdproto.prefix import DIGEST_SIZE, SHORT_SIZE, extend_digest
+from dsdproto.trie_types import (
+    NEUTRAL,
+    Calibration,
+    CommitResult,
+    GraftResult,
+    Node,
+    Proposal,
+    Source,
+    Subtree,
+    Tally,
+    TrieError,
+    Waste,
+    check_proposal,
+    check_token,
+)
 
-Source = bytes | str | int
-Tally = Counter[tuple[Source, "Waste"]]
-
-COST_MAX = 255
-
-
-class TrieError(LocalError, ValueError):
-    """A proposal or commit that is malformed in itself (a merely late or wrong one is waste, not an error)."""
-
-
-class Waste(StrEnum):
-    """Why a drafted token was not used."""
-
-    STALE = "stale"  # its position was committed before the proposal arrived
-    WRONG = "wrong"  # off the committed path
-    LATE = "late"  # right, but grafted too late to be verified: the target produced it itself
-    DUPLICATE = "duplicate"  # another proposal had brought it already
-    TOO_DEEP = "too_deep"  # further ahead of the root than the bound
-    EVICTED = "evicted"  # the trie was full and it was among the least likely
-    ORPHAN = "orphan"  # its base was unknown and never came, or too many were waiting
-    UNVERIFIED = "unverified"  # the session ended first
-
-
-class Calibration(NamedTuple):
-    """Turns a source's own costs into comparable ones: cost * scale_q8 / 256 + offset, at least 0."""
-
-    scale_q8: int = 256
-    offset: int = 0
-
-    def apply(self, cost: int) -> int:
-        return max((cost * self.scale_q8 >> 8) + self.offset, 0)
-
-
-_PLAIN = Calibration()
-
-
-class GraftResult(NamedTuple):
-    """What a graft did. added: tokens of this proposal that became nodes; parked: tokens put aside until their base
-    is known; revived: tokens of parked proposals that became nodes because of it; waste: all that it caused.
-    """
-
-    added: int
-    parked: int
-    revived: int
-    waste: Tally
-
-
-class CommitResult(NamedTuple):
-    """What a commit did. origins[n]: the sources of tokens[n], its owner first; () for the target's own tokens."""
-
-    origins: tuple[tuple[Source, ...], ...]
-    accepted: Counter[Source]
-    waste: Tally
-    revived: int
-
-
-class Subtree(NamedTuple):
-    """A draft to verify: tokens and parents (index, -1 the base), parents first; nodes: trie node ids."""
-
-    position: int
-    digest: bytes
-    tokens: tuple[int, ...]
-    parents: tuple[int, ...]
-    nodes: tuple[int, ...]
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """One drafted token below the root. `digest` names the prefix that ends with it; position is its length."""
-
-    id: int
-    token: int
-    position: int
-    digest: bytes
-    parent: Node | None
-    cost: int
-    sources: list[Source]
-    children: dict[int, Node] = field(default_factory=dict)
-
-
-class _Parked(NamedTuple):
-    position: int
-    digest: bytes
-    tokens: Sequence[int]
-    parents: Sequence[int]
-    source: Source
-    costs: Sequence[int]
+__all__ = [
+    "Calibration",
+    "CommitResult",
+    "DraftTrie",
+    "GraftResult",
+    "Node",
+    "Source",
+    "Subtree",
+    "Tally",
+    "TrieError",
+    "Waste",
+]
 
 
 class DraftTrie:
     """position, digest: the committed prefix (full 32-byte digest). Bounds:
 
-    max_nodes: nodes kept, evicting the highest path cost first, the newest among equals; max_ahead: furthest
-    position ahead of the root; history: committed positions remembered for late proposals; max_parked: proposals
-    that may wait for their base, the oldest leaving first.
+    max_nodes: nodes kept, evicting the highest path cost first, the newest among equals; max_ahead:
+    furthest position ahead of the root; history: committed positions remembered for late proposals;
+    max_parked: proposals that may wait for their base, the oldest leaving first.
     """
 
     def __init__(
@@ -151,7 +87,7 @@ class DraftTrie:
         self._by_id: dict[int, Node] = {}
         self._next_id = 1
         self._journal: Tally = Counter()
-        self._parked: deque[_Parked] = deque()
+        self._parked: deque[Proposal] = deque()
         # Committed steps before the root: (short digest before the token, token), oldest first.
         self._past: deque[tuple[bytes, int]] = deque(maxlen=history)
 
@@ -182,7 +118,9 @@ class DraftTrie:
     def find(self, position: int, digest: bytes) -> Node | None:
         """The live node (or root) with this name; digest short or full."""
         node = self._by_digest.get(digest[:SHORT_SIZE])
-        return node if node is not None and node.position == position and node.digest.startswith(digest) else None
+        if node is None or node.position != position or not node.digest.startswith(digest):
+            return None
+        return node
 
     def live_by_source(self) -> Counter[Source]:
         """Live drafted tokens per owning source."""
@@ -237,16 +175,17 @@ class DraftTrie:
     ) -> GraftResult:
         """Takes a proposal that extends the prefix named (position, short or full digest).
 
-        parents[n]: index below n, or -1 for the base; None: a chain. costs[n]: -16 log2 of the drafter's own
-        confidence in tokens[n], 0..255; None: 0. Raises TrieError if the proposal contradicts itself; one that is
-        late, early, wrong or too much is never an error, only counted.
+        parents[n]: index below n, or -1 for the base; None: a chain. costs[n]: -16 log2 of the drafter's
+        own confidence in tokens[n], 0..255; None: 0. Raises TrieError if the proposal contradicts itself;
+        one that is late, early, wrong or too much is never an error, only counted.
         """
         if parents is None:
             parents = range(-1, len(tokens) - 1)
         if costs is None:
             costs = (0,) * len(tokens)
-        _check_proposal(position, digest, tokens, parents, costs)
-        proposal = _Parked(position, bytes(digest[:SHORT_SIZE]), tuple(tokens), tuple(parents), source, tuple(costs))
+        check_proposal(position, digest, tokens, parents, costs)
+        short = bytes(digest[:SHORT_SIZE])
+        proposal = Proposal(position, short, tuple(tokens), tuple(parents), source, tuple(costs))
         self.drafted[source] += len(tokens)
         self._journal = Counter()
         added = self._place(proposal)
@@ -257,8 +196,8 @@ class DraftTrie:
         self._evict()
         return GraftResult(added, 0, revived, self._journal)
 
-    def _place(self, proposal: _Parked) -> int | None:
-        """Grafts what can be grafted; returns the number of new nodes, or None if the base is not known (yet)."""
+    def _place(self, proposal: Proposal) -> int | None:
+        """Grafts what can be grafted; returns the number of new nodes, None if the base is not known (yet)."""
         root = self._root.position
         start: Node | int | Waste | None = self._by_digest.get(proposal.digest)
         if isinstance(start, Node):
@@ -299,7 +238,7 @@ class DraftTrie:
         return position
 
     def _grow(self, parent: Node, token: int, cost: int, source: Source) -> Node | Waste:
-        cost = self.calibration.get(source, _PLAIN).apply(cost)
+        cost = self.calibration.get(source, NEUTRAL).apply(cost)
         node = parent.children.get(token)
         if node is not None:
             self._count(source, Waste.DUPLICATE)
@@ -318,7 +257,7 @@ class DraftTrie:
         self._by_digest[digest[:SHORT_SIZE]] = node
         return node
 
-    def _park(self, proposal: _Parked) -> int:
+    def _park(self, proposal: Proposal) -> int:
         if not self.max_parked:
             self._count(proposal.source, Waste.ORPHAN, len(proposal.tokens))
             return 0
@@ -329,12 +268,12 @@ class DraftTrie:
         return len(proposal.tokens)
 
     def _revive(self) -> int:
-        """Grafts parked proposals whose fate is known by now, in order of arrival, until none moves any more."""
+        """Grafts parked proposals whose fate is known by now, in order of arrival, until none moves."""
         revived = 0
         moved = 1
         while moved and self._parked:
             moved = 0
-            waiting: deque[_Parked] = deque()
+            waiting: deque[Proposal] = deque()
             for proposal in self._parked:
                 added = self._place(proposal)
                 if added is None:
@@ -354,7 +293,8 @@ class DraftTrie:
             assert node.parent is not None
             paths[node.id] = paths[node.parent.id] + node.cost
         del paths[self._root.id]
-        # A child costs no less than its parent and is newer, so in this order each one is a leaf when its turn comes.
+        # A child costs no less than its parent and is newer, so in this order each one is a leaf when its
+        # turn comes.
         for _, node_id in heapq.nlargest(excess, ((cost, node_id) for node_id, cost in paths.items())):
             self._drop(self._by_id[node_id], Waste.EVICTED)
 
@@ -363,11 +303,11 @@ class DraftTrie:
     def commit(self, tokens: Sequence[int], accepted: int | None = None) -> CommitResult:
         """Moves the root along these tokens and drops what does not hang below it.
 
-        accepted: how many of the first tokens the verification took from the draft; a token beyond those that the
-        trie holds by now came too late to help. None: all that the trie holds.
+        accepted: how many of the first tokens the verification took from the draft; a token beyond those
+        that the trie holds by now came too late to help. None: all that the trie holds.
         """
         for token in tokens:
-            _check_token(token)
+            check_token(token)
         if accepted is not None and not 0 <= accepted <= len(tokens):
             raise TrieError(f"accepted = {accepted} of {len(tokens)} committed tokens")
         self._journal = Counter()
@@ -427,25 +367,3 @@ class DraftTrie:
     def _count(self, source: Source, cause: Waste, tokens: int = 1) -> None:
         self.waste[source, cause] += tokens
         self._journal[source, cause] += tokens
-
-
-def _check_token(token: int) -> None:
-    if not isinstance(token, int) or not 0 <= token <= TOKEN_MAX:
-        raise TrieError(f"token {token!r} is not an integer in 0..{TOKEN_MAX}")
-
-
-def _check_proposal(
-    position: int, digest: bytes, tokens: Sequence[int], parents: Sequence[int], costs: Sequence[int]
-) -> None:
-    if position < 0:
-        raise TrieError(f"base position {position} is negative")
-    if len(digest) not in (SHORT_SIZE, DIGEST_SIZE):
-        raise TrieError(f"base digest of {len(digest)} bytes: expected {SHORT_SIZE} or {DIGEST_SIZE}")
-    if not len(tokens) == len(parents) == len(costs):
-        raise TrieError(f"{len(tokens)} tokens, {len(parents)} parents, {len(costs)} costs: must be equally many")
-    for n, (token, parent, cost) in enumerate(zip(tokens, parents, costs)):
-        _check_token(token)
-        if not -1 <= parent < n:
-            raise TrieError(f"token {n} has parent {parent}: parents come first, and -1 is the base")
-        if not 0 <= cost <= COST_MAX:
-            raise TrieError(f"token {n} has cost {cost}: must be in 0..{COST_MAX}")
