@@ -89,6 +89,13 @@ class PrefixChain:
         return self._digests[-1][:SHORT_SIZE]
 
     @property
+    def last(self) -> int:
+        """The last token. Raises PrefixError on an empty chain."""
+        if not self._tokens:
+            raise PrefixError("the empty prefix has no last token")
+        return self._tokens[-1]
+
+    @property
     def tokens(self) -> tuple[int, ...]:
         return tuple(self._tokens)
 

@@ -145,7 +145,7 @@ class DraftTrie:
             if start is None:
                 raise TrieError(f"node {base} is not in the trie: it was committed, evicted or never there")
         limit = start.position + (self.max_ahead if max_depth is None else max_depth)
-        index = {start.id: -1}
+        index = {start.id: 0}
         tokens: list[int] = []
         parents: list[int] = []
         # The id decides among equals, so nodes themselves are never compared.
@@ -155,8 +155,8 @@ class DraftTrie:
             cost, node_id, node = heapq.heappop(heap)
             assert node.parent is not None
             parents.append(index[node.parent.id])
-            index[node_id] = len(tokens)
             tokens.append(node.token)
+            index[node_id] = len(tokens)
             if node.position < limit:
                 for child in node.children.values():
                     heapq.heappush(heap, (cost + child.cost, child.id, child))
@@ -175,12 +175,12 @@ class DraftTrie:
     ) -> GraftResult:
         """Takes a proposal that extends the prefix named (position, short or full digest).
 
-        parents[n]: index below n, or -1 for the base; None: a chain. costs[n]: -16 log2 of the drafter's
-        own confidence in tokens[n], 0..255; None: 0. Raises TrieError if the proposal contradicts itself;
-        one that is late, early, wrong or too much is never an error, only counted.
+        parents[n]: 0 is the base, j the j-th token, j <= n; None: a chain. costs[n]: -16 log2 of the
+        drafter's own confidence in tokens[n], 0..255; None: 0. Raises TrieError if the proposal contradicts
+        itself; one that is late, early, wrong or too much is never an error, only counted.
         """
         if parents is None:
-            parents = range(-1, len(tokens) - 1)
+            parents = range(len(tokens))
         if costs is None:
             costs = (0,) * len(tokens)
         check_proposal(position, digest, tokens, parents, costs)
@@ -188,16 +188,23 @@ class DraftTrie:
         proposal = Proposal(position, short, tuple(tokens), tuple(parents), source, tuple(costs))
         self.drafted[source] += len(tokens)
         self._journal = Counter()
-        added = self._place(proposal)
-        if added is None:
+        placed = self._place(proposal)
+        if placed is None:
             parked = self._park(proposal)
-            return GraftResult(0, parked, 0, self._journal)
+            return GraftResult(0, parked, 0, self._journal, (None,) * len(tokens))
+        added, places = placed
         revived = self._revive() if added else 0
         self._evict()
-        return GraftResult(added, 0, revived, self._journal)
+        nodes = tuple(
+            place.id if isinstance(place, Node) and place.id in self._by_id else None for place in places
+        )
+        return GraftResult(added, 0, revived, self._journal, nodes)
 
-    def _place(self, proposal: Proposal) -> int | None:
-        """Grafts what can be grafted; returns the number of new nodes, None if the base is not known (yet)."""
+    def _place(self, proposal: Proposal) -> tuple[int, list[Node | int | Waste]] | None:
+        """Grafts what can be grafted; None if the base is not known (yet).
+
+        Returns the number of new nodes, and for each token where it went: its node, its committed position, or its waste.
+        """
         root = self._root.position
         start: Node | int | Waste | None = self._by_digest.get(proposal.digest)
         if isinstance(start, Node):
@@ -212,7 +219,7 @@ class DraftTrie:
         added = 0
         places: list[Node | int | Waste] = []
         for token, parent, cost in zip(proposal.tokens, proposal.parents, proposal.costs):
-            place = start if parent < 0 else places[parent]
+            place = places[parent - 1] if parent else start
             if isinstance(place, Node):
                 nodes = self._next_id
                 place = self._grow(place, token, cost, proposal.source)
@@ -226,7 +233,7 @@ class DraftTrie:
                 self._count(proposal.source, Waste.WRONG)
                 place = Waste.WRONG
             places.append(place)
-        return added
+        return added, places
 
     def _committed(self, position: int, digest: bytes) -> int | Waste:
         """A position at or before the root, checked against what was committed there."""
@@ -275,11 +282,11 @@ class DraftTrie:
             moved = 0
             waiting: deque[Proposal] = deque()
             for proposal in self._parked:
-                added = self._place(proposal)
-                if added is None:
+                placed = self._place(proposal)
+                if placed is None:
                     waiting.append(proposal)
                 else:
-                    moved += added
+                    moved += placed[0]
             self._parked = waiting
             revived += moved
         return revived

@@ -53,13 +53,14 @@ NEUTRAL = Calibration()
 class GraftResult(NamedTuple):
     """What a graft did. added: tokens of this proposal that became nodes; parked: tokens put aside until
     their base is known; revived: tokens of parked proposals that became nodes because of it; waste: all
-    that it caused.
+    that it caused; nodes[n]: id of the live node that holds tokens[n], None where there is none.
     """
 
     added: int
     parked: int
     revived: int
     waste: Tally
+    nodes: tuple[int | None, ...]
 
 
 class CommitResult(NamedTuple):
@@ -72,7 +73,7 @@ class CommitResult(NamedTuple):
 
 
 class Subtree(NamedTuple):
-    """A draft to verify: tokens and parents (index, -1 the base), parents first; nodes: trie node ids."""
+    """A draft to verify: parents[n] 0 is the base, j the j-th token; nodes: trie node ids."""
 
     position: int
     digest: bytes
@@ -96,7 +97,7 @@ class Node:
 
 
 class Proposal(NamedTuple):
-    """A checked proposal: parents[n] is an index below n or -1; digest is short."""
+    """A checked proposal; parents as in `Subtree`; the digest is short."""
 
     position: int
     digest: bytes
@@ -122,7 +123,7 @@ def check_proposal(
         raise TrieError(f"{len(tokens)} tokens, {len(parents)} parents, {len(costs)} costs: give as many")
     for n, (token, parent, cost) in enumerate(zip(tokens, parents, costs)):
         check_token(token)
-        if not -1 <= parent < n:
-            raise TrieError(f"token {n} has parent {parent}: parents come first, and -1 is the base")
+        if not 0 <= parent <= n:
+            raise TrieError(f"token {n + 1} has parent {parent}: parents come first, and 0 is the base")
         if not 0 <= cost <= COST_MAX:
-            raise TrieError(f"token {n} has cost {cost}: must be in 0..{COST_MAX}")
+            raise TrieError(f"token {n + 1} has cost {cost}: must be in 0..{COST_MAX}")

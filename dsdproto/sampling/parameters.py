@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dsdproto.errors import LocalError
 
 Q16 = 1 << 16
-TEMPERATURE_MAX = (1 << 24) - 1
+TEMPERATURE_MAX = (1 << 32) - 1
 TOP_K_MAX = (1 << 32) - 1
 SEED_MAX = (1 << 64) - 1
 

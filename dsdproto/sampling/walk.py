@@ -16,8 +16,9 @@ class TreeError(LocalError, ValueError):
 class Walk(NamedTuple):
     """What one verification commits.
 
-    accepted: indices of the tree nodes on the path, root side first; tokens: their tokens, then the target's
-    own token unless the walk ended on an accepted one; margin: the smallest of all; stopped: by a stop token.
+    Nodes are numbered from 1 in the order of their tokens; 0 is the base. accepted: the nodes on the path,
+    first one first; tokens: their tokens, then the target's own token unless the walk ended on an accepted
+    one; margin: the smallest of all choices; stopped: by a stop token.
     """
 
     accepted: tuple[int, ...]
@@ -27,17 +28,17 @@ class Walk(NamedTuple):
 
 
 def tree_children(tokens: Sequence[int], parents: Sequence[int]) -> list[dict[int, int]]:
-    """For every node, and last (index -1) for the base, a map from token to child index.
+    """For the base (0) and every node (1 and up), a map from token to child.
 
-    parents[n] is an index below n, or -1 for the base. Raises TreeError for anything else, and for siblings
-    with equal tokens.
+    parents[n], the parent of node n + 1, is an earlier node or 0. Raises TreeError for anything else, and for
+    siblings with equal tokens.
     """
     if len(tokens) != len(parents):
         raise TreeError(f"{len(tokens)} tokens but {len(parents)} parents")
     children: list[dict[int, int]] = [{} for _ in range(len(tokens) + 1)]
-    for node, (token, parent) in enumerate(zip(tokens, parents)):
-        if not -1 <= parent < node:
-            raise TreeError(f"node {node} has parent {parent}: parents come first, and -1 is the base")
+    for node, (token, parent) in enumerate(zip(tokens, parents), 1):
+        if not 0 <= parent < node:
+            raise TreeError(f"node {node} has parent {parent}: parents come first, and 0 is the base")
         if children[parent].setdefault(token, node) != node:
             raise TreeError(f"nodes {children[parent][token]} and {node} are siblings with token {token}")
     return children
@@ -54,7 +55,7 @@ def walk(
 ) -> Walk:
     """Descends from the base while a child carries the target's own choice.
 
-    row_of(n) gives the target's row *after* node n (-1: after the base) as the pair (logits, ids) that
+    row_of(n) gives the target's row *after* node n (0: after the base) as the pair (logits, ids) that
     `CoupledSampler.choose` takes, ids None for a dense row; it is asked only for nodes on the path. position:
     of the first token after the base. limit: most tokens to commit, at least 1. stop: token ids that end the
     stream; the stop token itself is committed.
@@ -65,7 +66,7 @@ def walk(
     accepted: list[int] = []
     committed: list[int] = []
     margin = MARGIN_MAX
-    node = -1
+    node = 0
     while True:
         logits, ids = row_of(node)
         choice = sampler.choose(logits, position + len(committed), ids)
