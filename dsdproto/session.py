@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsdproto.errors import PeerError
 from dsdproto.prefix import PrefixChain
 from dsdproto.registry import ErrorCode, Finish
-from dsdproto.wire.codec import encode_record
+from dsdproto.wire.codec import encode_payload
 from dsdproto.wire.messages import Contract, ModelOffer
 
 SCORE_UNITS = 16
@@ -14,7 +14,7 @@ SCORE_UNITS = 16
 
 def chain_of(contract: Contract, committed: tuple[int, ...] = ()) -> PrefixChain:
     """The session's prefix: d(0) names the contract, then the prompt, then what was committed (clause S-2)."""
-    chain = PrefixChain.for_contract(encode_record(contract), contract.prompt)
+    chain = PrefixChain.for_contract(encode_payload(contract), contract.prompt)
     chain.extend(committed)
     return chain
 
@@ -62,6 +62,17 @@ def tree_depth(tokens: tuple[int, ...], parents: bytes | None) -> int:
     for parent in parents:
         depths.append(depths[parent] + 1)
     return max(depths)
+
+
+def check_siblings(tokens: tuple[int, ...], parents: tuple[int, ...], where: str, clause: str) -> None:
+    """Refuse a tree that says the same token twice below one node: such nodes are one prefix (clause D-3)."""
+    seen: set[tuple[int, int]] = set()
+    for number, pair in enumerate(zip(parents, tokens), start=1):
+        if pair in seen:
+            raise PeerError(
+                ErrorCode.PROPOSAL_INVALID, clause, f"{where}: node {number} repeats token {pair[1]} below node {pair[0]}"
+            )
+        seen.add(pair)
 
 
 def path_to(node: int, parents: tuple[int, ...]) -> list[int]:

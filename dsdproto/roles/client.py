@@ -1,6 +1,6 @@
-"""The client: opens a session, receives committed blocks, checks that they fit together (SPEC.md, section "Session plane").
+"""The client: opens sessions, receives committed blocks, checks that they fit together (SPEC.md, section "Session plane").
 
-One machine is one session::
+One :class:`Client` is one session; :class:`Clients` holds those of a node::
 
     IDLE --- open() ---> OPENING --- OPENED ---> STREAMING --- END ---> ENDED
                             |                        |
@@ -93,7 +93,10 @@ class Client:
             raise LocalError(f"open() in state {self.state.value}: a client machine runs one session, make a new one")
         self.state = ClientState.OPENING
         self._at = (link, channel)
-        return [Send(link, channel, Open(self.session, self.contract, self.max_drafters, int(self.origins)))]
+        message = Open(
+            session=self.session, contract=self.contract, max_drafters=self.max_drafters, origins=int(self.origins)
+        )
+        return [Send(link, channel, message)]
 
     def close(self) -> list[Effect]:
         """Ask for no more; the stream ends with finish CLOSED. Nothing happens if it has ended already."""
@@ -104,10 +107,10 @@ class Client:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event. Anything that does not fit the stream is refused and fails the session."""
         match event:
-            case LinkDown() if self._at and event.link == self._at[0] and not self._over:
+            case LinkDown() if self._at and event.link == self._at[0] and not self.over:
                 self.state = ClientState.FAILED
                 return [Deliver(Failed(None, "E-4", f"the link to the leader was lost: {event.reason}"))]
-            case Received() if (event.link, event.channel) == self._at and not self._over:
+            case Received() if (event.link, event.channel) == self._at and not self.over:
                 try:
                     return self._received(event.message)
                 except PeerError as error:
@@ -119,7 +122,8 @@ class Client:
         return []
 
     @property
-    def _over(self) -> bool:
+    def over(self) -> bool:
+        """The session ended or failed; nothing more will come."""
         return self.state in (ClientState.ENDED, ClientState.FAILED)
 
     def _received(self, message: object) -> list[Effect]:
@@ -135,7 +139,7 @@ class Client:
                 return [Deliver(Started(message.model, message.profile, message.profile_text))]
             case Block() if self.state is ClientState.STREAMING:
                 return self._block(message)
-            case End() if not self._over:
+            case End() if not self.over:
                 return self._end(message)
             case Error():
                 self.state = ClientState.FAILED
@@ -173,3 +177,41 @@ class Client:
         self.state = ClientState.ENDED
         finish = Finish(end.finish) if end.finish in Finish._value2member_map_ else end.finish
         return [Deliver(Completed(finish, end.stats))]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionItem:
+    """What one of several sessions delivers."""
+
+    session: bytes
+    item: Started | Committed | Completed | Failed
+
+
+@dataclass(slots=True)
+class Clients:
+    """The client role of a node: any number of sessions, over any number of links."""
+
+    sessions: dict[tuple[int, int], Client] = field(default_factory=dict)
+
+    def open(self, client: Client, link: int, channel: int) -> list[Effect]:
+        """Start ``client`` in a fresh channel."""
+        self.sessions[(link, channel)] = client
+        return client.open(link, channel)
+
+    def close(self, session: bytes) -> list[Effect]:
+        """Ask for no more of a session; unknown or ended ones are fine."""
+        return [effect for client in self.sessions.values() if client.session == session for effect in client.close()]
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for key, client in list(self.sessions.items()):
+            if (isinstance(event, LinkDown) and event.link == key[0]) or (
+                isinstance(event, Received) and (event.link, event.channel) == key
+            ):
+                effects.extend(
+                    Deliver(SessionItem(client.session, effect.item)) if isinstance(effect, Deliver) else effect
+                    for effect in client.handle(event, now)
+                )
+                if client.over:
+                    del self.sessions[key]
+        return effects

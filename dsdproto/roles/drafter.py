@@ -201,7 +201,7 @@ class Drafter:
             scores=Feature.SCORES in features,
             flush=FlushPolicy(now),
         )
-        effects.append(Send(*key, Attached(offer.name)))
+        effects.append(Send(*key, Attached(model=offer.name)))
 
     def _advance(self, session: _Session, advance: Advance, now: float, effects: list[Effect]) -> None:
         check_token_ids(advance.tokens, session.contract, "ADVANCE.tokens", "D-7")

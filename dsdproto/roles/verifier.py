@@ -26,6 +26,7 @@ from dsdproto.registry import ErrorCode, Method, Scope
 from dsdproto.roles.work import PrefillItem, ScoreItem, VerifyDone, VerifyWork, Walked
 from dsdproto.session import (
     chain_of,
+    check_siblings,
     check_token_ids,
     check_vocabulary,
     finish_of,
@@ -221,6 +222,7 @@ class Verifier:
                 ErrorCode.PROPOSAL_INVALID, "V-5", f"{len(verify.tokens)} nodes; ASSIGNED allowed {self.config.max_nodes}"
             )
         check_token_ids(verify.tokens, session.contract, "VERIFY.tokens", "V-5")
+        check_siblings(verify.tokens, parents_of(verify.tokens, verify.parents), "VERIFY", "V-5")
         depth = tree_depth(verify.tokens, verify.parents)
         if verify.position + depth > self.config.offer.max_context:
             raise PeerError(
