@@ -1,10 +1,12 @@
 """The messages of DSDP version 1 (SPEC.md, sections "Connection", "Session", "Draft", "Verify", "Join").
 
-Each class is one row of the registry: its type code, the plane it belongs to, who sends it, and its fields with their
-map keys and bounds. Encoding, decoding and validation all follow from this table (:mod:`dsdproto.wire.schema`).
+Each class is one row of the registry: its type code, the plane it belongs to, who sends it, and its fields
+with their map keys and bounds. Encoding, decoding and validation all follow from this table
+(:mod:`dsdproto.wire.schema`).
 
-A *token string* is a byte string of three-byte big-endian ids: never longer than the CBOR array of the same ids for
-vocabularies above 255, and checked with one comparison. A *digest* is the name of a prefix (:mod:`dsdproto.prefix`).
+A *token string* is a byte string of three-byte big-endian ids: never longer than the CBOR array of the same
+ids for vocabularies above 255, and checked with one comparison. A *digest* is the name of a prefix
+(:mod:`dsdproto.prefix`).
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ class Goodbye:
 
 @message(MessageType.ERROR, plane="any", senders=ANY)
 class Error:
-    """What was wrong, where, and by which clause. On channel 0 it ends the connection, elsewhere that channel."""
+    """What was wrong, where, and by which clause. Ends the connection (channel 0) or its channel."""
 
     code: int = uint(1, max=U16)
     clause: str = tstr(2, max=32)
@@ -123,7 +125,7 @@ class Status:
 
 @record
 class Sampling:
-    """Sampling parameters, all integers, applied in the order temperature, top-k, top-p, noise (section "Sampling")."""
+    """Integers, applied in the order temperature, top-k, top-p, noise (section "Sampling")."""
 
     method: int = uint(1, max=U16)
     temperature: int = uint(2, max=U32)
@@ -249,7 +251,7 @@ class Attached:
 
 @message(MessageType.PROPOSE, plane="draft", senders=(Role.DRAFTER,))
 class Propose:
-    """Draft nodes below a named prefix. Nodes count from 1 in each channel, in the order sent (clause D-4)."""
+    """Draft nodes below a named prefix. Nodes count from 1 in each channel, in order (clause D-4)."""
 
     position: int = uint(1, max=U32)
     base: bytes = bstr(2, size=SHORT_DIGEST_BYTES)
@@ -267,7 +269,7 @@ class Advance:
     position: int = uint(1, max=U32)
     """length of the committed prefix after this message"""
     ref: int = uint(2, max=U32)
-    """number of the drafter's deepest node on the committed path; 0: none, start at the last announced prefix"""
+    """number of the drafter's deepest node on the committed path; 0: start at the last announced prefix"""
     tokens: tuple[int, ...] = tokens(3, max_items=MAX_NODES + 1)
     credit: int | None = uint(4, max=U16, optional=True)
     window: int | None = uint(5, min=1, max=MAX_NODES, optional=True)
