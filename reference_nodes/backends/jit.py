@@ -109,6 +109,15 @@ class Emitter:
         kind = ir.FunctionType(args[0].type, [arg.type for arg in args])
         return self.b.call(known or ir.Function(self.module, kind, name), args)
 
+    def prefetch(self, pointer: ir.Value) -> None:
+        """Hint that this cache line will be read soon; any address is allowed."""
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), i32, i32, i32])
+        known = self.module.globals.get("llvm.prefetch.p0") or ir.Function(
+            self.module, kind, "llvm.prefetch.p0"
+        )
+        byte = self.b.bitcast(pointer, ir.IntType(8).as_pointer())
+        self.b.call(known, [byte, i32(0), i32(1), i32(1)])
+
     def sum8(self, vector: ir.Value) -> ir.Value:
         """Sum of the lanes in the fixed order ((0+4)+(2+6)) + ((1+5)+(3+7))."""
         b, width = self.b, LANES
@@ -170,4 +179,6 @@ class Library:
         """The compiled function `name`; ctypes releases the interpreter lock while it runs."""
         kind = self._types[name]
         prototype = ctypes.CFUNCTYPE(None, *(_CTYPES[arg] for arg in kind.args))
-        return prototype(self._engine.get_function_address(name))
+        call = prototype(self._engine.get_function_address(name))
+        call.library = self  # type: ignore[attr-defined]  # the code lives as long as its engine
+        return call

@@ -61,7 +61,7 @@ def pack(weight: np.ndarray) -> np.ndarray:
 
 def _tile(module: ir.Module, rows: int) -> ir.Function:
     """One register tile: `rows` rows times the 64 columns of a panel group."""
-    side_by_side = {1: 4, 2: 2, 3: 2}.get(rows, 1)
+    side_by_side = {1: 4, 2: 2}.get(rows, 1)
     e = Emitter(module, f"tile{rows}", [f32p, i64, i32p, i64, f32p, i64, i64])
     x, ldx, w, depth, out, ldo, add = e.fn.args
     b = e.b
@@ -70,17 +70,22 @@ def _tile(module: ir.Module, rows: int) -> ir.Function:
         acc = {(r, p, h): e.var(e.const8(0.0)) for r in range(rows) for p in panels for h in (0, 1)}
         row = [e.at(x, b.mul(ldx, i64(r))) for r in range(rows)]
         base = [e.at(w, b.mul(depth, i64(p * LANES))) for p in panels]
-        with e.loop(i64(0), depth) as k:
-            xs = [e.splat(b.load(e.at(row[r], k))) for r in range(rows)]
-            offset = b.mul(k, i64(LANES))
-            for p, pointer in zip(panels, base):
-                word = e.load8(e.at(pointer, offset), i32x8)
-                low = b.bitcast(b.shl(word, ir.Constant(i32x8, [16] * LANES)), f32x8)
-                high = b.bitcast(b.and_(word, ir.Constant(i32x8, [0xFFFF0000] * LANES)), f32x8)
-                for r in range(rows):
-                    for h, value in ((0, low), (1, high)):
-                        cell = acc[r, p, h]
-                        e.set(cell, e.fma(xs[r], value, e.get(cell)))
+        with e.loop(i64(0), depth, 2) as k:
+            for step in (0, 1):
+                xs = [e.splat(b.load(e.at(row[r], k, step))) for r in range(rows)]
+                offset = b.mul(k, i64(LANES))
+                for p, pointer in zip(panels, base):
+                    if (
+                        step == 0
+                    ):  # the same line of the next group, so that it arrives while this one is used
+                        e.prefetch(e.at(pointer, offset, b.mul(depth, i64(GROUP * LANES))))
+                    word = e.load8(e.at(pointer, offset, step * LANES), i32x8)
+                    low = b.bitcast(b.shl(word, ir.Constant(i32x8, [16] * LANES)), f32x8)
+                    high = b.bitcast(b.and_(word, ir.Constant(i32x8, [0xFFFF0000] * LANES)), f32x8)
+                    for r in range(rows):
+                        for h, value in ((0, low), (1, high)):
+                            cell = acc[r, p, h]
+                            e.set(cell, e.fma(xs[r], value, e.get(cell)))
         adding = b.icmp_signed("!=", add, i64(0))
         for (r, p, h), cell in acc.items():
             target = e.at(out, b.mul(ldo, i64(r)), p * PANEL + h * LANES)

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from reference_nodes.models_store import ModelError, ModelFiles
+
 from .base import UnsupportedModel
 from .hf_files import read_json
 
@@ -36,7 +38,30 @@ def vocabulary(directory: Path) -> tuple[int, bytes]:
     """(entries n, SHA-256 over, for each id 0..n-1, u32be(byte length) and the UTF-8 bytes of its raw
     entry).
     """
-    entries = _entries(directory)
+    return _named(_entries(directory))
+
+
+def vocabulary_of(files: ModelFiles, target: ModelFiles | None = None) -> tuple[int, bytes]:
+    """`vocabulary` for any model. TM-1's entry for an id is its decimal; a drafter without a vocabulary
+    of its own (ngram, the shipped draft) has the vocabulary of its `target`.
+
+    Raises ModelError where such a drafter has no target; UnsupportedModel; TM-1's name errors.
+    """
+    if files.kind == "tm-1":
+        from dsdproto.testmodel import TestModel
+
+        return _named(
+            [str(i) for i in range(TestModel.parse(f"tm-1:{files.options}".rstrip(":")).vocabulary)]
+        )
+    if files.kind in ("ngram", "draft"):
+        if target is None:
+            raise ModelError(f"{files.name} has no vocabulary of its own: name the target that it drafts for")
+        return vocabulary_of(target)
+    assert files.path is not None
+    return vocabulary(files.path)
+
+
+def _named(entries: Sequence[str]) -> tuple[int, bytes]:
     digest = hashlib.sha256()
     for entry in entries:
         data = entry.encode("utf-8", "surrogatepass")
