@@ -1,0 +1,1 @@
+"""The conformance suite: what a peer in any language is tested with. Imports nothing but `dsdproto`."""
