@@ -187,14 +187,10 @@ def check_tree(prefix: Sequence[int], tokens: Sequence[int], parents: Sequence[i
     if len(prefix) == 0:
         raise BadRequest("empty prefix: a session starts with at least one token")
     if len(tokens) != len(parents):
-        raise BadRequest(
-            f"{len(tokens)} tokens but {len(parents)} parents: there must be one parent per token"
-        )
+        raise BadRequest(f"{len(tokens)} tokens but {len(parents)} parents: there must be one parent per token")
     for i, parent in enumerate(parents):
         if not 0 <= parent <= i:
             raise BadRequest(f"parents[{i}] = {parent}: must lie in 0..{i} (a parent precedes its children)")
     for what, ids in (("prefix", prefix), ("tokens", tokens)):
         if len(ids) and not (min(ids) >= 0 and max(ids) < vocab_size):
-            raise BadRequest(
-                f"{what} has token ids outside 0..{vocab_size - 1} (min {min(ids)}, max {max(ids)})"
-            )
+            raise BadRequest(f"{what} has token ids outside 0..{vocab_size - 1} (min {min(ids)}, max {max(ids)})")

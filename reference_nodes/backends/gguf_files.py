@@ -69,12 +69,8 @@ def _config(fields: Mapping[str, Any], tied: bool) -> dict[str, Any]:
         return default[0]
 
     try:
-        if any(
-            name.startswith("llama.rope.scaling.") and fields[name] not in ("none", 1.0) for name in fields
-        ):
-            raise UnsupportedModel(
-                "the GGUF file scales its rope; convert it to a Hugging Face directory instead"
-            )
+        if any(name.startswith("llama.rope.scaling.") and fields[name] not in ("none", 1.0) for name in fields):
+            raise UnsupportedModel("the GGUF file scales its rope; convert it to a Hugging Face directory instead")
         heads = get("attention.head_count")
         return {
             "architectures": ["LlamaForCausalLM"],
@@ -181,11 +177,7 @@ def _byte_level_bpe(fields: Mapping[str, Any], splitter: str) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     kinds = fields["tokenizer.ggml.token_type"]
     tokenizer.add_special_tokens(
-        [
-            AddedToken(token, normalized=False, special=True)
-            for token, kind in zip(tokens, kinds)
-            if kind == _CONTROL
-        ]
+        [AddedToken(token, normalized=False, special=True) for token, kind in zip(tokens, kinds) if kind == _CONTROL]
     )
     tokenizer.add_tokens(
         [AddedToken(token, normalized=False) for token, kind in zip(tokens, kinds) if kind == _USER_DEFINED]

@@ -16,9 +16,7 @@ import numpy as np
 
 from .base import UnsupportedModel
 
-SUPPORTED = (
-    "a Llama-family model: architectures [LlamaForCausalLM], silu, no biases, rope default, linear or llama3"
-)
+SUPPORTED = "a Llama-family model: architectures [LlamaForCausalLM], silu, no biases, rope default, linear or llama3"
 
 
 @dataclass(frozen=True)
@@ -157,16 +155,12 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError("the header runs past the end of the file")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        data = (
-            np.memmap(path, np.uint8, "r", offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
-        )
+        data = np.memmap(path, np.uint8, "r", offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
         tensors = {}
         for name, entry in header.items():
             start, end = entry["data_offsets"]
             if entry["dtype"] not in _DTYPES:
-                raise ValueError(
-                    f"tensor {name} has dtype {entry['dtype']}, supported are {', '.join(_DTYPES)}"
-                )
+                raise ValueError(f"tensor {name} has dtype {entry['dtype']}, supported are {', '.join(_DTYPES)}")
             if not 0 <= start <= end <= data.size:
                 raise ValueError(f"tensor {name} lies outside the file (truncated download?)")
             value = data[start:end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])

@@ -112,9 +112,7 @@ class Emitter:
     def prefetch(self, pointer: ir.Value) -> None:
         """Hint that this cache line will be read soon; any address is allowed."""
         kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), i32, i32, i32])
-        known = self.module.globals.get("llvm.prefetch.p0") or ir.Function(
-            self.module, kind, "llvm.prefetch.p0"
-        )
+        known = self.module.globals.get("llvm.prefetch.p0") or ir.Function(self.module, kind, "llvm.prefetch.p0")
         byte = self.b.bitcast(pointer, ir.IntType(8).as_pointer())
         self.b.call(known, [byte, i32(0), i32(1), i32(1)])
 
@@ -144,9 +142,7 @@ class Emitter:
         for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
             p = self.fma(p, r, self.const8(c))
         p = b.fadd(self.fma(p, b.fmul(r, r), r), self.const8(1.0))
-        exponent = b.shl(
-            b.add(b.fptosi(n, i32x8), ir.Constant(i32x8, [127] * LANES)), ir.Constant(i32x8, [23] * LANES)
-        )
+        exponent = b.shl(b.add(b.fptosi(n, i32x8), ir.Constant(i32x8, [127] * LANES)), ir.Constant(i32x8, [23] * LANES))
         return b.select(tiny, self.const8(0.0), b.fmul(p, b.bitcast(exponent, f32x8)))
 
 

@@ -75,9 +75,7 @@ def _tile(module: ir.Module, rows: int) -> ir.Function:
                 xs = [e.splat(b.load(e.at(row[r], k, step))) for r in range(rows)]
                 offset = b.mul(k, i64(LANES))
                 for p, pointer in zip(panels, base):
-                    if (
-                        step == 0
-                    ):  # the same line of the next group, so that it arrives while this one is used
+                    if step == 0:  # the same line of the next group, so that it arrives while this one is used
                         e.prefetch(e.at(pointer, offset, b.mul(depth, i64(GROUP * LANES))))
                     word = e.load8(e.at(pointer, offset, step * LANES), i32x8)
                     low = b.bitcast(b.shl(word, ir.Constant(i32x8, [16] * LANES)), f32x8)
@@ -144,9 +142,7 @@ def _rmsnorm(module: ir.Module, shape: Shape) -> ir.Function:
         mean = b.fdiv(e.sum8(e.get(acc)), f32(float(shape.hidden)))
         scale = e.splat(b.fdiv(f32(1.0), e.unary("llvm.sqrt", b.fadd(mean, f32(shape.eps)))))
         with e.loop(i64(0), width, LANES) as i:
-            e.store8(
-                b.fmul(b.fmul(e.load8(e.at(source, i)), scale), e.load8(e.at(weight, i))), e.at(target, i)
-            )
+            e.store8(b.fmul(b.fmul(e.load8(e.at(source, i)), scale), e.load8(e.at(weight, i))), e.at(target, i))
     return e.finish()
 
 
@@ -256,10 +252,7 @@ def _forward(module: ir.Module, shape: Shape) -> None:
     with e.loop(i64(0), i64(shape.layers)) as layer:
         record = e.at(table, b.mul(layer, i64(len(LAYER_FIELDS))))
         kinds = {"qkv": i32p, "output": i32p, "gate_up": i32p, "down": i32p}
-        at = {
-            name: b.inttoptr(b.load(e.at(record, i)), kinds.get(name, f32p))
-            for i, name in enumerate(LAYER_FIELDS)
-        }
+        at = {name: b.inttoptr(b.load(e.at(record, i)), kinds.get(name, f32p)) for i, name in enumerate(LAYER_FIELDS)}
 
         def product(
             source: ir.Value, lds: int, depth: int, weight: ir.Value, out: ir.Value, ldo: int, add: int

@@ -41,9 +41,7 @@ class Head:
 class Llama:
     """One model's weights, its key/value pool and its compiled forward. Not safe for concurrent calls."""
 
-    def __init__(
-        self, config: LlamaConfig, weights: Mapping[str, np.ndarray], slots: int, max_context: int
-    ) -> None:
+    def __init__(self, config: LlamaConfig, weights: Mapping[str, np.ndarray], slots: int, max_context: int) -> None:
         """`slots`: positions that the key/value pool holds; memory is used as slots are.
 
         Raises UnsupportedModel where a tensor is missing or has another shape than the configuration says.
@@ -98,9 +96,7 @@ class Llama:
         head = weights.get("lm_head.weight")
         return self.embedding if self.config.tied or head is None else head
 
-    def forward(
-        self, tokens: np.ndarray, positions: np.ndarray, slots: np.ndarray, paths: np.ndarray
-    ) -> np.ndarray:
+    def forward(self, tokens: np.ndarray, positions: np.ndarray, slots: np.ndarray, paths: np.ndarray) -> np.ndarray:
         """Compute rows: int32 [rows] each, and `paths` int32 [rows, >= max position + 1] of slots by
         position.
 

@@ -10,25 +10,21 @@ import numpy as np
 from reference_nodes.models_store import ModelError, ModelFiles
 
 from .base import DraftBackend, TargetBackend, UnsupportedModel
-from .hf_files import parse_config, read_config, read_json, read_weights, weights_digest
+from .hf_files import from_bf16, parse_config, read_config, read_json, read_weights, weights_digest
 from .tokens import vocabulary
 
 CACHE_TOKENS = 32768  # positions that a node caches over all its sessions
 MAX_CONTEXT = 8192
 
 
-def load_target(
-    files: ModelFiles, cache_tokens: int = CACHE_TOKENS, max_context: int = MAX_CONTEXT
-) -> TargetBackend:
+def load_target(files: ModelFiles, cache_tokens: int = CACHE_TOKENS, max_context: int = MAX_CONTEXT) -> TargetBackend:
     """The target behind `files`. Raises UnsupportedModel or ModelError."""
     if files.kind == "tm-1":
         from .tm1 import tm1_target
 
         return tm1_target(files.options)
     if files.kind != "llama" or files.path is None:
-        raise ModelError(
-            f"{files.name} proposes drafts only; a target is smollm2, tm-1, a model directory or a .gguf"
-        )
+        raise ModelError(f"{files.name} proposes drafts only; a target is smollm2, tm-1, a model directory or a .gguf")
     from .llama import Head, Llama
     from .target import LlamaTarget
 
@@ -87,9 +83,7 @@ def _own_draft(path: Path, target: ModelFiles | None):  # type: ignore[no-untype
     if not isinstance(notes, Mapping) or notes.get("format") != 1:
         raise UnsupportedModel(f"{path}: dsdp_draft format is {notes!r}, supported is format 1")
     if target is None or target.path is None:
-        raise ModelError(
-            f"{path.name} shares tensors with {notes.get('target')}: name that model as the target too"
-        )
+        raise ModelError(f"{path.name} shares tensors with {notes.get('target')}: name that model as the target too")
     weights = read_weights(path)
     shared = read_weights(target.path)
     for name in notes.get("shared", ()):
@@ -101,3 +95,24 @@ def _own_draft(path: Path, target: ModelFiles | None):  # type: ignore[no-untype
     if shortlist is not None:
         shortlist = np.sort(shortlist.astype(np.int32))
     return config, weights, shortlist, target.path
+
+
+def draft_as_transformers(files: ModelFiles, target: ModelFiles, dtype):  # type: ignore[no-untyped-def]
+    """The shipped draft as a transformers LlamaForCausalLM, for example for `generate(assistant_model=...)`.
+
+    Its head covers the whole vocabulary: the shortlist is an optimisation of this repository. `dtype` is a torch
+    dtype. Raises UnsupportedModel or ModelError.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    assert files.path is not None
+    _, weights, _, _ = _own_draft(files.path, target)
+    raw = {k: v for k, v in read_json(files.path / "config.json").items() if k != "dsdp_draft"}
+    model = LlamaForCausalLM(LlamaConfig(**raw)).to(dtype)
+    tensors = {name: torch.from_numpy(from_bf16(value)).to(dtype) for name, value in weights.items()}
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    if unexpected or set(missing) - {"lm_head.weight"}:
+        raise UnsupportedModel(f"{files.path}: tensors missing {missing}, unknown {unexpected}")
+    model.tie_weights()
+    return model.eval()

@@ -78,9 +78,7 @@ class NgramDraft:
             followers = index.lookup(tuple(tail[-size:])) if len(tail) >= size else []
             for age, token in enumerate(reversed(followers)):
                 # One more matching token outweighs any count; a count outweighs age.
-                scores.setdefault(
-                    token, 10.0 * size + math.log(followers.count(token)) - age / (len(followers) + 1)
-                )
+                scores.setdefault(token, 10.0 * size + math.log(followers.count(token)) - age / (len(followers) + 1))
                 if len(scores) == self._choices:
                     break
             if len(scores) == self._choices:

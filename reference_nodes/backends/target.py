@@ -51,9 +51,7 @@ class LazyRows:
 class LlamaTarget:
     """A Llama-family target (see `TargetBackend`)."""
 
-    def __init__(
-        self, name: str, model: Llama, head: Head, vocab_size: int, weights: str, max_rows: int = 256
-    ) -> None:
+    def __init__(self, name: str, model: Llama, head: Head, vocab_size: int, weights: str, max_rows: int = 256) -> None:
         """`head` covers at least `vocab_size` ids; `weights` is the hex digest of the weights in use."""
         self.name, self.vocab_size, self.max_context, self.max_rows = (
             name,

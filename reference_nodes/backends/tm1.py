@@ -43,9 +43,7 @@ class _Contexts:
         self._known[key] = (tokens, context)
         return context
 
-    def nodes(
-        self, key: Hashable, prefix: Sequence[int], tokens: Sequence[int], parents: Sequence[int]
-    ) -> list[int]:
+    def nodes(self, key: Hashable, prefix: Sequence[int], tokens: Sequence[int], parents: Sequence[int]) -> list[int]:
         """The context of every node."""
         contexts = [self.of(key, prefix)]
         for token, parent in zip(tokens, parents):
@@ -95,10 +93,7 @@ class Tm1Target:
             check_tree(r.prefix, r.tokens, r.parents, self.vocab_size)
         self.counters.forwards += 1
         self.counters.rows += sum(1 + len(r.tokens) for r in requests)
-        return [
-            _Tm1Rows(self._model, self._contexts.nodes(r.key, r.prefix, r.tokens, r.parents))
-            for r in requests
-        ]
+        return [_Tm1Rows(self._model, self._contexts.nodes(r.key, r.prefix, r.tokens, r.parents)) for r in requests]
 
     def release(self, key: Hashable) -> None:
         """Forget the session."""

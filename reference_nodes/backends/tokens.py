@@ -26,9 +26,7 @@ def _entries(directory: Path) -> list[str]:
         by_id = {int(i): str(token) for token, i in pairs}
         by_id.update({int(entry["id"]): str(entry["content"]) for entry in raw.get("added_tokens", ())})
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UnsupportedModel(
-            f"{path}: unknown tokenizer layout ({type(error).__name__}: {error})"
-        ) from error
+        raise UnsupportedModel(f"{path}: unknown tokenizer layout ({type(error).__name__}: {error})") from error
     if not by_id:
         raise UnsupportedModel(f"{path}: the vocabulary is empty")
     return [by_id.get(i, "") for i in range(max(by_id) + 1)]
@@ -50,9 +48,7 @@ def vocabulary_of(files: ModelFiles, target: ModelFiles | None = None) -> tuple[
     if files.kind == "tm-1":
         from dsdproto.testmodel import TestModel
 
-        return _named(
-            [str(i) for i in range(TestModel.parse(f"tm-1:{files.options}".rstrip(":")).vocabulary)]
-        )
+        return _named([str(i) for i in range(TestModel.parse(f"tm-1:{files.options}".rstrip(":")).vocabulary)])
     if files.kind in ("ngram", "draft"):
         if target is None:
             raise ModelError(f"{files.name} has no vocabulary of its own: name the target that it drafts for")
@@ -105,9 +101,7 @@ class Text:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = refuse
         names = {key: self._special(key) for key in ("bos_token", "eos_token", "unk_token", "pad_token")}
-        text = environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, **names
-        )
+        text = environment.from_string(template).render(messages=messages, add_generation_prompt=True, **names)
         return self.encode(text)
 
     @cached_property
