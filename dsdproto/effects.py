@@ -5,7 +5,8 @@ The driver performs the effects in order. It may be the Trio host, the simulator
 sequence chart. A machine never learns which.
 
 Links are small integers that the driver gives to live, authenticated connections; a channel is one attachment of
-two roles to one session within a link (SPEC.md, "Channels"). Roles on one node use a link as well, with no network in between.
+two roles to one session within a link (SPEC.md, "Channels"). Roles on one node use a link as well, with no network in
+between.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ Event = LinkUp | LinkDown | Received | TimerFired | Computed
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Queue a message on a channel of a link. On a link that is gone: nothing happens, a LinkDown follows or has come."""
+    """Queue a message on a channel of a link. On a link that is gone nothing happens: LinkDown follows or has come."""
 
     link: int
     channel: int

@@ -1,9 +1,9 @@
 """One node: its role machines, and who among them owns which channel.
 
-The driver of a node (Trio host, simulator, test) talks to a :class:`NodeMachine` alone. It reports links, messages, timers and finished
-jobs, and performs the effects that come back. Links between roles of this very node never leave: a message sent
-on one end of the *local link* is handed to the other end at once, with no codec in between, so that a leader with its verifier on
-board follows the same protocol as one with the verifier across the room.
+The driver of a node (Trio host, simulator, test) talks to a :class:`NodeMachine` alone. It reports links, messages,
+timers and finished jobs, and performs the effects that come back. Links between roles of this very node never leave: a
+message sent on one end of the *local link* is handed to the other end at once, with no codec in between, so that a
+leader with its verifier on board follows the same protocol as one with the verifier across the room.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class NodeMachine:
         features = frozenset(int(feature) for feature in Feature)
         self._next[LOCAL_NEAR] = 1
         self._next[LOCAL_FAR] = 2
-        return self._run(
-            [LinkUp(LOCAL_NEAR, self.hello, features, True), LinkUp(LOCAL_FAR, self.hello, features, False)], now
-        )
+        # Only the near end shows what is on offer, or this node would count as two.
+        far = replace(self.hello, models=())
+        return self._run([LinkUp(LOCAL_NEAR, self.hello, features, True), LinkUp(LOCAL_FAR, far, features, False)], now)
 
     def channel(self, link: int) -> int:
         """A fresh channel number on ``link`` (clause CH-1): odd for the dialer, even for the acceptor."""
@@ -141,9 +141,7 @@ class NodeMachine:
         # A channel without an owner was closed from this side while the message was on its way (clause CH-4).
         return [] if owner is None else [(owner, event)]
 
-    def _route(
-        self, role: Role, effects: list[Effect], queue: deque[Event], out: list[Effect]
-    ) -> None:
+    def _route(self, role: Role, effects: list[Effect], queue: deque[Event], out: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Send(link, channel, message):
@@ -175,4 +173,3 @@ class NodeMachine:
 
 def _other_end(link: int) -> int:
     return LOCAL_FAR if link == LOCAL_NEAR else LOCAL_NEAR
-

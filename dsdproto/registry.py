@@ -18,7 +18,7 @@ VERSION = 1
 
 FRAME_HEADER_BYTES = 8
 MAX_PAYLOAD = 1 << 20
-"""Largest payload that every receiver must be ready for, and the default limit, in bytes. The u24 length allows 16 MiB."""
+"""Largest payload that every receiver must be ready for, and the default limit, in bytes. u24 would allow 16 MiB."""
 MAX_DEPTH = 4
 """Deepest nesting of maps and arrays in any payload."""
 MAX_VOCABULARY = 1 << 24

@@ -1,4 +1,4 @@
-"""What every role derives from a session contract and from a tree on the wire; written once, used by all four machines."""
+"""What every role derives from a session contract and from a tree on the wire."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def check_siblings(tokens: tuple[int, ...], parents: tuple[int, ...], where: str
     for number, pair in enumerate(zip(parents, tokens), start=1):
         if pair in seen:
             raise PeerError(
-                ErrorCode.PROPOSAL_INVALID, clause, f"{where}: node {number} repeats token {pair[1]} below node {pair[0]}"
+                ErrorCode.PROPOSAL_INVALID,
+                clause,
+                f"{where}: node {number} repeats token {pair[1]} below node {pair[0]}",
             )
         seen.add(pair)
 

@@ -122,6 +122,11 @@ class DraftTrie:
             return None
         return node
 
+    def children(self, node_id: int | None) -> dict[int, Node]:
+        """Children of a live node by token; None: of the root. Empty for an unknown id."""
+        node = self._root if node_id is None else self._by_id.get(node_id)
+        return {} if node is None else node.children
+
     def live_by_source(self) -> Counter[Source]:
         """Live drafted tokens per owning source."""
         return Counter(node.sources[0] for node in self._by_id.values())

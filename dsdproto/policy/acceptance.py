@@ -7,6 +7,7 @@ parent of a node was on the accepted path. Those trials are exact under coupled 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log2
 
 BUCKETS = 12
 PRIOR_WEIGHT = 6.0
@@ -46,3 +47,7 @@ class AcceptanceEstimator:
         prior = probability_of(score)
         estimate = (self.hits[b] + PRIOR_WEIGHT * prior) / (self.trials[b] + PRIOR_WEIGHT)
         return min(max(estimate, 1e-4), 0.9999)
+
+    def cost(self, score: int) -> int:
+        """The probability in the trie's units: -16 log2 p, u8."""
+        return min(round(-16 * log2(self.probability(score))), 255)

@@ -1,6 +1,6 @@
 """What a verification costs: seconds = a + b * rows, fitted to what verdicts report.
 
-Taking the time of a forward as constant makes a window controller run away (REFERENCES.md, section 1): wider windows look free.
+Taking the time of a forward as constant makes a window controller run away: wider windows look free.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PRIOR_WEIGHT = 0.05
 
 @dataclass(slots=True)
 class CostModel:
-    """Exponentially weighted least squares of seconds on rows, with a weak prior so that it is defined from the start."""
+    """Exponentially weighted least squares of seconds on rows; a weak prior defines it from the start."""
 
     n: float = 0.0
     x: float = 0.0

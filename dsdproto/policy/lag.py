@@ -7,6 +7,8 @@ from dataclasses import dataclass
 GAIN = 0.2
 PATIENCE = 2.0
 """A drafter that takes longer than this many times its usual lag is not waited for any more in this round."""
+GIVE_UP = 3
+"""Rounds in vain in a row after which a drafter is not waited for, until it answers again."""
 STARTING_LAG = 0.02
 STARTING_YIELD = 1.5
 
@@ -22,7 +24,8 @@ class LagEstimator:
     missed: int = 0
     """rounds in a row in which waiting was in vain"""
 
-    def asked(self, now: float) -> None:
+    def asked(self, now: float | None) -> None:
+        """An ADVANCE was sent at ``now``; None: drafts were at hand already, so nothing is waited for."""
         self.since = now
 
     def answered(self, now: float) -> None:
@@ -44,9 +47,14 @@ class LagEstimator:
 
     def remaining(self, now: float) -> float | None:
         """Seconds until a proposal may be expected; None if it is not worth expecting."""
-        if self.since is None or self.missed >= 3:
+        if self.since is None or self.missed >= GIVE_UP:
             return None
         elapsed = now - self.since
-        if elapsed > PATIENCE * self.lag:
+        if elapsed >= PATIENCE * self.lag:
             return None
         return max(self.lag - elapsed, self.lag * 0.1)
+
+    def patience(self, now: float) -> float:
+        """Seconds after which waiting is in vain."""
+        assert self.since is not None
+        return max(PATIENCE * self.lag - (now - self.since), 0.0)

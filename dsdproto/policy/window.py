@@ -1,8 +1,8 @@
 """How many draft nodes to verify next, and whether to wait for more: both maximise tokens per second.
 
-With the nodes of a trie in order of the probability that the target's walk reaches them, p1 >= p2 >= ..., verifying the first n
-yields 1 + p1 + ... + pn tokens in the mean and takes cost(1 + n). The closed form for one chain (REFERENCES.md, section 3)
-is the special case p_i = a**i.
+With the nodes of a trie in order of the probability that the target's walk reaches them, p1 >= p2 >= ..., verifying the
+first n yields 1 + p1 + ... + pn tokens in the mean and takes cost(1 + n). The closed form for one chain with i.i.d.
+acceptance a (Leviathan et al. 2023, section 3) is the special case p_i = a**i.
 """
 
 from __future__ import annotations

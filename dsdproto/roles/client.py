@@ -1,4 +1,4 @@
-"""The client: opens sessions, receives committed blocks, checks that they fit together (SPEC.md, section "Session plane").
+"""The client: opens sessions, receives committed blocks, checks that they fit together (SPEC.md, "Session plane").
 
 One :class:`Client` is one session; :class:`Clients` holds those of a node::
 
@@ -145,7 +145,9 @@ class Client:
                 self.state = ClientState.FAILED
                 return [Deliver(Failed(message.code, message.clause, message.text))]
         raise PeerError(
-            ErrorCode.MESSAGE_UNEXPECTED, "S-1", f"{type(message).__name__} while the session is {self.state.value}",
+            ErrorCode.MESSAGE_UNEXPECTED,
+            "S-1",
+            f"{type(message).__name__} while the session is {self.state.value}",
             scope=Scope.SESSION,
         )
 

@@ -54,9 +54,9 @@ class DrafterConfig:
     """nodes of one session that one forward expands, where that many are worth it"""
     width: int = 3
     """children per node at most; a leader may ask for fewer"""
-    floor: int = 96
+    floor: int = 48
     """nodes whose path is less likely than 2**(-floor/16) are neither expanded nor sent"""
-    sibling_floor: int = 64
+    sibling_floor: int = 32
     """second and later choices less likely than 2**(-sibling_floor/16) are dropped"""
 
 
@@ -381,9 +381,7 @@ class Drafter:
             result = event.error or (done.children[i] if done else "no result")
             if isinstance(result, str):
                 self._drop(session.key)
-                effects.append(
-                    Refuse(*session.key, PeerError(ErrorCode.COMPUTE_FAILED, "D-8", result))
-                )
+                effects.append(Refuse(*session.key, PeerError(ErrorCode.COMPUTE_FAILED, "D-8", result)))
                 continue
             for node, children in zip(nodes, result, strict=True):
                 if node.live:
@@ -398,9 +396,7 @@ class Drafter:
                 continue
             if node.cost + child.score > limit or (rank and child.score > self.config.sibling_floor):
                 continue
-            below = _Node(
-                child.token, node, extend_digest(node.digest, child.token), node.position + 1, child.score
-            )
+            below = _Node(child.token, node, extend_digest(node.digest, child.token), node.position + 1, child.score)
             node.children[child.token] = below
             session.nodes.append(below)
 

@@ -157,7 +157,9 @@ class Verifier:
             )
         if contract.model not in ("", offer.name):
             raise PeerError(
-                ErrorCode.MODEL_UNAVAILABLE, "S-5", f"model {contract.model!r} asked for, this verifier has {offer.name!r}"
+                ErrorCode.MODEL_UNAVAILABLE,
+                "S-5",
+                f"model {contract.model!r} asked for, this verifier has {offer.name!r}",
             )
         if contract.profile is not None and contract.profile != offer.profile:
             raise PeerError(
@@ -219,7 +221,9 @@ class Verifier:
             )
         if len(verify.tokens) > self.config.max_nodes:
             raise PeerError(
-                ErrorCode.PROPOSAL_INVALID, "V-5", f"{len(verify.tokens)} nodes; ASSIGNED allowed {self.config.max_nodes}"
+                ErrorCode.PROPOSAL_INVALID,
+                "V-5",
+                f"{len(verify.tokens)} nodes; ASSIGNED allowed {self.config.max_nodes}",
             )
         check_token_ids(verify.tokens, session.contract, "VERIFY.tokens", "V-5")
         check_siblings(verify.tokens, parents_of(verify.tokens, verify.parents), "VERIFY", "V-5")
@@ -272,9 +276,7 @@ class Verifier:
         self._job = _Job(self._jobs, now, batch, prefill)
         work = VerifyWork(
             score=tuple(_score_item(session, self.config.offer.max_context) for session in batch),
-            prefill=None
-            if prefill is None
-            else PrefillItem(prefill.key, prefill.chain.tokens[:-1], PREFILL_CHUNK),
+            prefill=None if prefill is None else PrefillItem(prefill.key, prefill.chain.tokens[:-1], PREFILL_CHUNK),
             release=tuple(self._forget),
         )
         self._forget.clear()
