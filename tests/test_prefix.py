@@ -3,7 +3,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsdproto.prefix import PrefixChain, PrefixError, contract_digest, extend_digest, short_digest
@@ -18,6 +18,7 @@ def naive(contract: bytes, tokens: list[int]) -> bytes:
     return digest
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.binary(max_size=40), TOKENS)
 def test_every_prefix_has_the_digest_of_the_definition(contract, tokens):
     chain = PrefixChain.for_contract(contract, tokens)
@@ -30,6 +31,7 @@ def test_every_prefix_has_the_digest_of_the_definition(contract, tokens):
     assert chain.digest == chain.digest_at(len(tokens)) and chain.short == short_digest(chain.digest)
 
 
+@settings(deadline=None, derandomize=True)
 @given(TOKENS, TOKENS, st.data())
 def test_truncating_and_going_on_forgets_the_rest(tokens, more, data):
     n = data.draw(st.integers(0, len(tokens)))

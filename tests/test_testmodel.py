@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsdproto import testmodel as tm
@@ -27,11 +27,13 @@ def contexts(n: int) -> list[int]:
     return out
 
 
+@settings(deadline=None, derandomize=True)
 @given(MODELS)
 def test_names_round_trip(model):
     assert tm.TestModel.parse(model.name) == model
 
 
+@settings(deadline=None, derandomize=True)
 @given(MODELS, CONTEXTS)
 def test_rows_are_well_formed(model, context):
     logits, ids = model.candidates(context)
@@ -41,6 +43,7 @@ def test_rows_are_well_formed(model, context):
     assert all(logit == np.float16(logit) for logit in logits)
 
 
+@settings(deadline=None, derandomize=True)
 @given(MODELS.map(lambda m: tm.TestModel.parse(f"tm-1:v=64,s={m.seed},e={m.eos_q16}")), CONTEXTS)
 def test_the_dense_row_is_the_sparse_one(model, context):
     logits, ids = model.candidates(context)
