@@ -1,8 +1,9 @@
 """Finding nodes on the local network by DNS-SD over multicast DNS (SPEC.md, section "Discovery").
 
-It finds addresses and nothing more: whether a peer is one of us is decided by its key (:mod:`reference_nodes.tls`), whether it is
-alive by the protocol's heartbeats. A killed node's records live on in every cache for about 19 minutes, so no :class:`Lost`
-is no sign of life. A network without multicast is an ordinary network: there, addresses are given by hand (``--peer``).
+It finds addresses and nothing more: whether a peer is one of us is decided by its key
+(:mod:`reference_nodes.tls`), whether it is alive by the protocol's heartbeats. A killed node's records live
+on in every cache for about 19 minutes, so no :class:`Lost` is no sign of life. A network without multicast is
+an ordinary network: there, addresses are given by hand (``--peer``).
 
 ::
 
@@ -10,8 +11,9 @@ is no sign of life. A network without multicast is an ordinary network: there, a
         async with announce(multicast, description, port=7171), browse(multicast, cluster, own) as events:
             async for event in events: ...
 
-zeroconf keeps its own threads. What they report crosses into Trio through one table of bounded size, keyed by service: a
-later report about a service replaces an earlier one that nobody has looked at yet, so a flood costs memory once per name.
+zeroconf keeps its own threads. What they report crosses into Trio through one table of bounded size, keyed by
+service: a later report about a service replaces an earlier one that nobody has looked at yet, so a flood
+costs memory once per name.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ class MulticastUnavailable(NodeError):
 
 @dataclass(frozen=True)
 class PeerAddress:
-    """Where a node says it can be reached. Unproven until a TLS handshake shows the key behind ``node_id``."""
+    """Where a node says it can be reached.
+
+    Unproven until a TLS handshake shows the key behind ``node_id``.
+    """
 
     service: str
     """full DNS-SD name"""
@@ -124,7 +129,9 @@ async def open_multicast(interfaces: Sequence[Interface]) -> AsyncIterator[Multi
 
 
 def service_name(label: str, instance: bytes) -> str:
-    """DNS-SD name of a node (clause DI-2): what people call it, then its instance id, which makes the name unique."""
+    """DNS-SD name of a node (clause DI-2): what people call it, then its instance id, which makes the name
+    unique.
+    """
     text = "".join(char if char.isprintable() and char != "." else "-" for char in label)
     text = text.encode()[:LABEL_BYTES].decode(errors="ignore").strip() or "node"
     return f"{text}-{instance.hex()}.{SERVICE_TYPE}"
@@ -132,7 +139,12 @@ def service_name(label: str, instance: bytes) -> str:
 
 @asynccontextmanager
 async def announce(
-    multicast: Multicast, description: Description, port: int, *, label: str = "node", addresses: Sequence[str] | None = None
+    multicast: Multicast,
+    description: Description,
+    port: int,
+    *,
+    label: str = "node",
+    addresses: Sequence[str] | None = None,
 ) -> AsyncIterator[PeerAddress]:
     """Announce this node until the block ends; then take the announcement back.
 
@@ -146,7 +158,12 @@ async def announce(
     name = service_name(label, description.instance)
     host = f"dsdp-{description.instance.hex()}.local."
     info = ServiceInfo(
-        SERVICE_TYPE, name, port=port, properties=encode_txt(description), server=host, parsed_addresses=list(addresses)
+        SERVICE_TYPE,
+        name,
+        port=port,
+        properties=encode_txt(description),
+        server=host,
+        parsed_addresses=list(addresses),
     )
     # The instance id is random and fresh, so the name is unique without the probing that would cost 1.2 s.
     register = partial(multicast.zc.register_service, info, cooperating_responders=True)
@@ -164,7 +181,8 @@ async def announce(
 async def browse(
     multicast: Multicast, cluster: bytes, own_instance: bytes = b"", *, report_ignored: bool = False
 ) -> AsyncIterator[Browser]:
-    """Watch for nodes of ``cluster`` other than ``own_instance``; iterate over what it yields for :data:`Event` s.
+    """Watch for nodes of ``cluster`` other than ``own_instance``; iterate over what it yields for
+    :data:`Event` s.
 
     :param report_ignored: give :class:`Ignored` events too, for diagnosis. They are logged in any case.
     """
@@ -284,7 +302,7 @@ class Browser:
         return event if self._report_ignored else None
 
     def _resolve(self, info: ServiceInfo) -> None:
-        """Ask the network for the records that did not come along, on zeroconf's own loop; then look again."""
+        """Ask the network for records that did not come along, on zeroconf's own loop; then look again."""
         if info.name in self._resolving or len(self._resolving) >= MAX_RESOLVING or self._zc.loop is None:
             return
         self._resolving.add(info.name)
@@ -312,5 +330,5 @@ async def _finish(close: Any) -> None:
 def _unavailable(names: str, reason: str) -> MulticastUnavailable:
     return MulticastUnavailable(
         f"multicast DNS does not work on {names}: {reason}.",
-        "Nodes can still be reached by address: --peer HOST:PORT (docs/lan.md, \"When multicast does not work\").",
+        'Nodes can be reached by address all the same: --peer HOST:PORT (docs/lan.md, "Without multicast").',
     )

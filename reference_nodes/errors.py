@@ -1,7 +1,7 @@
 """What can go wrong around a node, told to the person who runs it.
 
-Each error says what was wrong and where in ``text``, and what to do about it in ``advice``; ``str()`` gives both.
-Protocol faults of a peer are :class:`dsdproto.errors.PeerError`; these here never travel.
+Each error says what was wrong and where in ``text``, and what to do about it in ``advice``; ``str()`` gives
+both. Protocol faults of a peer are :class:`dsdproto.errors.PeerError`; these here never travel.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which network interfaces a node uses: named ones, never "all" (SPEC.md, section "Discovery").
 
-A machine has more interfaces than networks: container bridges, tunnels, virtual machines. A node that announces itself on
-those hands peers addresses that lead nowhere. So interfaces are chosen by name or address, and the default leaves out
-what is known to be virtual and says why.
+A machine has more interfaces than networks: container bridges, tunnels, virtual machines. A node that
+announces itself on those hands peers addresses that lead nowhere. So interfaces are chosen by name or
+address, and the default leaves out what is known to be virtual and says why.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Interface:
 
     @property
     def multicast_address(self) -> str | None:
-        """The address that stands for this interface when multicast is sent: the first IPv4 one, else an IPv6 one."""
+        """The address that stands for this interface when multicast is sent: the first IPv4 one, else an IPv6
+        one.
+        """
         return (self.ipv4 + self.ipv6 + (None,))[0]
 
 
@@ -86,11 +88,12 @@ def list_interfaces(
 
 
 def choose_interfaces(wanted: Sequence[str] = (), available: Sequence[Interface] | None = None) -> list[Interface]:
-    """The interfaces that ``wanted`` names, by interface name or by address; without names, the sensible default.
+    """The interfaces that ``wanted`` names, by interface name or by address; without names, the sensible
+    default.
 
-    The default is every interface without a reason to skip it, or loopback if there is none. Naming an interface
-    overrides its reason; naming an address takes only that address of it.
-    Raises :class:`InterfaceError` for names that do not exist, and for "all" in any spelling.
+    The default is every interface without a reason to skip it, or loopback if there is none. Naming an
+    interface overrides its reason; naming an address takes only that address of it. Raises
+    :class:`InterfaceError` for names that do not exist, and for "all" in any spelling.
     """
     available = list_interfaces() if available is None else available
     if not wanted:
@@ -130,7 +133,7 @@ def _overview(available: Sequence[Interface]) -> str:
     if not available:
         return "No interface is up and has an address."
     return "There are: " + "; ".join(
-        f"{item.name} ({', '.join(item.addresses or item.ipv6)}{', left out: ' + item.skip if item.skip else ''})"
+        f"{item.name} ({', '.join(item.addresses or item.ipv6)}{', skipped: ' + item.skip if item.skip else ''})"
         for item in available
     )
 

@@ -77,7 +77,8 @@ def check_name(name: str) -> str:
 def publish_directory(target: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     """Make the directory ``target`` (mode 0700) appear with all of ``files`` (content, mode), or not at all.
 
-    Raises :class:`AlreadyThere` if ``target`` exists and is not an empty directory, whoever made it, however late.
+    Raises :class:`AlreadyThere` if ``target`` exists and is not an empty directory, whoever made it, however
+    late.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}")

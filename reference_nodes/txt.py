@@ -1,7 +1,8 @@
-"""The TXT record of a DSDP node: a handful of short keys (SPEC.md, section "Discovery", clauses DI-4 to DI-8).
+"""The TXT record of a DSDP node: a handful of short keys (SPEC.md, section "Discovery", clauses DI-4 to
+DI-8).
 
-What a TXT record says is a hint that anyone on the network can forge. It saves dialing nodes that are of no use; nothing
-else may depend on it.
+What a TXT record says is a hint that anyone on the network can forge. It saves dialing nodes that are of no
+use; nothing else may depend on it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dsdproto.errors import LocalError
 from dsdproto.registry import VERSION
@@ -54,7 +56,8 @@ class Description:
 
 
 def encode_txt(description: Description) -> dict[str, str]:
-    """Keys and values in the order in which they are sent. Models that do not fit are left out, and the rest marked.
+    """Keys and values in the order in which they are sent. Models that do not fit are left out, and the rest
+    marked.
 
     Raises LocalError if an id has the wrong length or a number is out of range.
     """
@@ -114,7 +117,9 @@ def base32(data: bytes) -> str:
 
 
 def _fit(models: tuple[str, ...], room: int, more: bool) -> str:
-    """The names that fit ``room`` bytes, in order; names that hold a comma or control characters cannot be announced."""
+    """The names that fit ``room`` bytes, in order; names that hold a comma or control characters cannot be
+    announced.
+    """
     kept: list[str] = []
     for index, name in enumerate(models):
         if not name or "," in name or not name.isprintable() or name == MORE:
@@ -157,7 +162,7 @@ def _roles(text: str) -> tuple[int, ...]:
     if len(numbers) > MAX_ROLES or not all(_NUMBER.fullmatch(number) for number in numbers):
         raise TxtError("DI-6", f"r={text!r:.40} is no list of role numbers such as 2,3")
     roles = tuple(map(int, numbers))
-    if any(role > _U16 for role in roles) or any(a >= b for a, b in zip(roles, roles[1:])):
+    if any(role > _U16 for role in roles) or any(a >= b for a, b in pairwise(roles)):
         raise TxtError("DI-6", f"r={text!r:.40}: role numbers ascend and have 16 bits")
     return roles
 

@@ -1,4 +1,7 @@
-"""Discovery on 127.0.0.1 with real sockets. Each test has a cluster id of its own, so tests side by side do not meet."""
+"""Discovery on 127.0.0.1 with real sockets.
+
+Each test has a cluster id of its own, so tests side by side do not meet.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ PATIENCE = 30
 
 
 def node(cluster: bytes, **changes) -> Description:
-    values = dict(
-        node_id=secrets.token_bytes(32),
-        instance=secrets.token_bytes(8),
-        cluster=cluster,
-        roles=(Role.DRAFTER,),
-        models=("tm-1",),
-    )
+    values = {
+        "node_id": secrets.token_bytes(32),
+        "instance": secrets.token_bytes(8),
+        "cluster": cluster,
+        "roles": (Role.DRAFTER,),
+        "models": ("tm-1",),
+    }
     return Description(**(values | changes))
 
 
@@ -49,20 +52,24 @@ async def test_two_nodes_find_and_lose_each_other():
     cluster = secrets.token_bytes(16)
     one, two = node(cluster), node(cluster, roles=(Role.LEADER, Role.VERIFIER), models=("smollm2", "tm-1"))
     with trio.fail_after(PATIENCE):
-        async with open_multicast(LOOPBACK) as a, open_multicast(LOOPBACK) as b:
-            async with announce(a, one, 1001, label="one"), browse(a, cluster, one.instance) as seen_by_one:
-                async with announce(b, two, 1002), browse(b, cluster, two.instance) as seen_by_two:
-                    found = await anext(seen_by_one)
-                    assert isinstance(found, Found)
-                    assert found.peer.description == two
-                    assert found.peer.addresses == ("127.0.0.1",)
-                    assert found.peer.port == 1002
-                    other = await anext(seen_by_two)
-                    assert isinstance(other, Found)
-                    assert other.peer.description == one
-                    assert other.peer.service == service_name("one", one.instance)
-                lost = await anext(seen_by_one)
-                assert lost == Lost(found.peer)
+        async with (
+            open_multicast(LOOPBACK) as a,
+            open_multicast(LOOPBACK) as b,
+            announce(a, one, 1001, label="one"),
+            browse(a, cluster, one.instance) as seen_by_one,
+        ):
+            async with announce(b, two, 1002), browse(b, cluster, two.instance) as seen_by_two:
+                found = await anext(seen_by_one)
+                assert isinstance(found, Found)
+                assert found.peer.description == two
+                assert found.peer.addresses == ("127.0.0.1",)
+                assert found.peer.port == 1002
+                other = await anext(seen_by_two)
+                assert isinstance(other, Found)
+                assert other.peer.description == one
+                assert other.peer.service == service_name("one", one.instance)
+            lost = await anext(seen_by_one)
+            assert lost == Lost(found.peer)
 
 
 @pytest.mark.trio
@@ -70,9 +77,13 @@ async def test_a_browser_that_comes_later_finds_what_is_there():
     cluster = secrets.token_bytes(16)
     there = node(cluster)
     with trio.fail_after(PATIENCE):
-        async with open_multicast(LOOPBACK) as a, announce(a, there, 1003):
-            async with open_multicast(LOOPBACK) as b, browse(b, cluster) as events:
-                event = await anext(events)
+        async with (
+            open_multicast(LOOPBACK) as a,
+            announce(a, there, 1003),
+            open_multicast(LOOPBACK) as b,
+            browse(b, cluster) as events,
+        ):
+            event = await anext(events)
     assert event.peer.node_id == there.node_id
 
 
@@ -82,11 +93,15 @@ async def test_a_restarted_node_is_another_instance_of_the_same_node():
     first = node(cluster)
     again = node(cluster, node_id=first.node_id)
     with trio.fail_after(PATIENCE):
-        async with open_multicast(LOOPBACK) as a, open_multicast(LOOPBACK) as b, browse(b, cluster) as events:
-            async with announce(a, first, 1004):
-                before = await anext(events)
-                async with announce(a, again, 1005):
-                    after = await anext(events)
+        async with (
+            open_multicast(LOOPBACK) as a,
+            open_multicast(LOOPBACK) as b,
+            browse(b, cluster) as events,
+            announce(a, first, 1004),
+        ):
+            before = await anext(events)
+            async with announce(a, again, 1005):
+                after = await anext(events)
     assert before.peer.node_id == after.peer.node_id
     assert (before.peer.instance, after.peer.instance) == (first.instance, again.instance)
     assert before.peer.service != after.peer.service
@@ -101,22 +116,26 @@ async def test_strangers_are_ignored_and_said_to_be(caplog):
     future = encode_txt(node(cluster, versions=(7, 9)))
     broken = encode_txt(node(cluster)) | {"id": "not base32!"}
     with trio.fail_after(PATIENCE):
-        async with open_multicast(LOOPBACK) as a, browse(a, cluster, report_ignored=True) as events:
-            async with raw_service("foreign", foreign) as name_1, raw_service("future", future) as name_2:
-                async with raw_service("broken", broken) as name_3:
-                    names = {name_1: "other-cluster", name_2: "other-version", name_3: "malformed"}
-                    told = {}
-                    while len(told) < 3:
-                        event = await anext(events)
-                        # Tests running beside this one are other clusters too.
-                        if isinstance(event, Ignored) and event.service in names:
-                            told[event.service] = event.code
-                        assert not isinstance(event, Found)
-                    assert told == names
-                    async with open_multicast(LOOPBACK) as b, announce(b, node(cluster), 1006):
-                        while not isinstance(event := await anext(events), Found):
-                            assert isinstance(event, Ignored)
-                        assert event.peer.port == 1006
+        async with (
+            open_multicast(LOOPBACK) as a,
+            browse(a, cluster, report_ignored=True) as events,
+            raw_service("foreign", foreign) as name_1,
+            raw_service("future", future) as name_2,
+            raw_service("broken", broken) as name_3,
+        ):
+            names = {name_1: "other-cluster", name_2: "other-version", name_3: "malformed"}
+            told = {}
+            while len(told) < 3:
+                event = await anext(events)
+                # Tests running beside this one are other clusters too.
+                if isinstance(event, Ignored) and event.service in names:
+                    told[event.service] = event.code
+                assert not isinstance(event, Found)
+            assert told == names
+            async with open_multicast(LOOPBACK) as b, announce(b, node(cluster), 1006):
+                while not isinstance(event := await anext(events), Found):
+                    assert isinstance(event, Ignored)
+                assert event.peer.port == 1006
     assert all(name in caplog.text for name in names)
 
 
@@ -125,9 +144,12 @@ async def test_unknown_keys_are_ignored():
     cluster = secrets.token_bytes(16)
     peer = node(cluster)
     with trio.fail_after(PATIENCE):
-        async with open_multicast(LOOPBACK) as a, browse(a, cluster) as events:
-            async with raw_service("grease", encode_txt(peer) | {"zz": "\x00\xff", "flag": None}):
-                event = await anext(events)
+        async with (
+            open_multicast(LOOPBACK) as a,
+            browse(a, cluster) as events,
+            raw_service("grease", encode_txt(peer) | {"zz": "\x00\xff", "flag": None}),
+        ):
+            event = await anext(events)
     assert event.peer.description == peer
 
 
@@ -145,7 +167,11 @@ async def test_errors_in_the_block_come_out_as_they_are():
 async def test_cancelling_takes_the_announcement_back():
     cluster = secrets.token_bytes(16)
     with trio.fail_after(PATIENCE):
-        async with open_multicast(LOOPBACK) as watcher, browse(watcher, cluster) as events, trio.open_nursery() as nursery:
+        async with (
+            open_multicast(LOOPBACK) as watcher,
+            browse(watcher, cluster) as events,
+            trio.open_nursery() as nursery,
+        ):
 
             async def announcing():
                 async with open_multicast(LOOPBACK) as a, announce(a, node(cluster), 1008):
@@ -174,7 +200,7 @@ async def test_an_address_that_is_not_ours_is_a_clear_error():
 
 @pytest.mark.trio
 async def test_a_flood_of_names_is_bounded():
-    """Reports pile up in a table of fixed size while nobody reads, and a later one replaces an earlier one."""
+    """Reports pile up in a table of fixed size while nobody reads; a later one replaces an earlier one."""
     async with open_multicast(LOOPBACK) as a, browse(a, b"c" * 16) as events:
         for number in range(discovery.MAX_SERVICES + 50):
             events._note(f"x{number}.{SERVICE_TYPE}", discovery.ServiceStateChange.Added)
