@@ -1,4 +1,4 @@
-"""The draft trie of one session (SPEC S-TRIE): every draft of every drafter, stored and verified once.
+"""The draft trie of one session (SPEC.md, "Leader"): every draft of every drafter, stored and verified once.
 
 The root is the committed prefix. A proposal is grafted on the node whose digest it names; the same token
 below the same node is the same node, whoever proposes it. A commit moves the root: what hangs below the new

@@ -1,4 +1,4 @@
-"""What the draft trie speaks of: proposals and their fates (SPEC S-TRIE). Re-exported by `dsdproto.trie`."""
+"""What the draft trie speaks of: proposals and their fates (SPEC.md, "Leader"). Re-exported by `dsdproto.trie`."""
 
 from __future__ import annotations
 
