@@ -50,13 +50,24 @@ def padded(columns: int) -> int:
     return -(-columns // (PANEL * GROUP)) * PANEL * GROUP
 
 
+def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An uninitialised array that starts on a cache line: a vector load across two lines costs two."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
 def pack(weight: np.ndarray) -> np.ndarray:
     """Pack a weight [N, K] of bfloat16 bits (uint16) into panels: uint32 [padded(N)/16, K, 8]."""
     n, k = weight.shape
     full = np.zeros((padded(n), k), np.uint16)
     full[:n] = weight
-    panels = full.reshape(-1, 2, 8, k).transpose(0, 3, 2, 1)  # [panel, k, lane, low/high]
-    return np.ascontiguousarray(panels).view(np.uint32)[..., 0]
+    halves = full.reshape(-1, 2, LANES, k)
+    packed = aligned((padded(n) // PANEL, k, LANES), np.uint32)
+    for panel, (low, high) in zip(packed, halves):  # one by one: a panel stays in the cache
+        panel[...] = (low | (high.astype(np.uint32) << 16)).T
+    return packed
 
 
 def _tile(module: ir.Module, rows: int) -> ir.Function:
@@ -147,74 +158,93 @@ def _rmsnorm(module: ir.Module, shape: Shape) -> ir.Function:
 
 
 def _rope(module: ir.Module, shape: Shape) -> ir.Function:
-    """Rotate queries in place and keys into their slot (halves convention), copy values into their slot."""
-    half, kv_width = shape.head_dim // 2, shape.kv_heads * shape.head_dim
-    e = Emitter(module, "rope", [f32p, f32p, f32p, f32p, f32p])
-    qkv, cos, sin, key, value = e.fn.args
+    """Rotate and scale queries in place, rotate keys into their slot (halves convention), copy values into it."""
+    width, half, queries = shape.head_dim, shape.head_dim // 2, shape.heads * shape.head_dim
+    e = Emitter(module, "rope", [f32p, f32p, f32p, f32p, f32p, i64])
+    qkv, cos, sin, key, value, slots = e.fn.args
     b = e.b
+    plane = b.mul(slots, i64(width))  # elements between one kv head's slots and the next one's
 
-    def rotate(source: ir.Value, target: ir.Value, heads: int) -> None:
-        with e.loop(i64(0), i64(heads)) as h:
-            offset = b.mul(h, i64(shape.head_dim))
-            with e.loop(i64(0), i64(half), LANES) as i:
-                c, s = e.load8(e.at(cos, i)), e.load8(e.at(sin, i))
-                low, high = e.load8(e.at(source, offset, i)), e.load8(e.at(source, offset, i, half))
-                e.store8(b.fsub(b.fmul(low, c), b.fmul(high, s)), e.at(target, offset, i))
-                e.store8(b.fadd(b.fmul(high, c), b.fmul(low, s)), e.at(target, offset, i, half))
+    def rotate(source: ir.Value, target: ir.Value, scale: float | None) -> None:
+        with e.loop(i64(0), i64(half), LANES) as i:
+            c, s = e.load8(e.at(cos, i)), e.load8(e.at(sin, i))
+            low, high = e.load8(e.at(source, i)), e.load8(e.at(source, i, half))
+            for offset, turned in (
+                (0, b.fsub(b.fmul(low, c), b.fmul(high, s))),
+                (half, b.fadd(b.fmul(high, c), b.fmul(low, s))),
+            ):
+                e.store8(turned if scale is None else b.fmul(turned, e.const8(scale)), e.at(target, i, offset))
 
-    rotate(qkv, qkv, shape.heads)
-    keys = e.at(qkv, shape.heads * shape.head_dim)
-    rotate(keys, key, shape.kv_heads)
-    with e.loop(i64(0), i64(kv_width), LANES) as i:
-        e.store8(e.load8(e.at(keys, kv_width, i)), e.at(value, i))
+    with e.loop(i64(0), i64(shape.heads)) as h:
+        head = e.at(qkv, b.mul(h, i64(width)))
+        rotate(head, head, width**-0.5)
+    with e.loop(i64(0), i64(shape.kv_heads)) as h:
+        source, target = e.at(qkv, queries, b.mul(h, i64(width))), b.mul(h, plane)
+        rotate(source, e.at(key, target), None)
+        values = e.at(source, shape.kv_heads * width)
+        with e.loop(i64(0), i64(width), LANES) as i:
+            e.store8(e.load8(e.at(values, i)), e.at(value, target, i))
     return e.finish()
 
 
 def _attention(module: ir.Module, shape: Shape) -> ir.Function:
-    """One row's attention over the slots of its path, listed in order of position."""
-    width, kv_width = shape.head_dim, shape.kv_heads * shape.head_dim
-    vectors = width // LANES
-    e = Emitter(module, "attention", [f32p, i32p, i64, f32p, f32p, f32p, f32p])
-    q, path, length, keys, values, out, scores = e.fn.args
-    b = e.b
-    best, total = e.var(f32(-math.inf)), e.var(e.const8(0.0))
-    acc = [e.var(e.const8(0.0)) for _ in range(vectors)]
+    """One row's attention for a few query heads of one kv head, over the slots of the row's path in order.
+
+    The result overwrites the queries. Heads that share keys go together, so that each key is loaded once.
+    """
+    width, vectors = shape.head_dim, shape.head_dim // LANES
+    together = _heads_together(shape)
+    e = Emitter(module, "attention", [f32p, i32p, i64, f32p, f32p, f32p, i64])
+    query, path, length, keys, values, scores, lds = e.fn.args
+    b, heads = e.b, range(together)
+    best = [e.var(f32(-math.inf)) for _ in heads]
+    total = [e.var(e.const8(0.0)) for _ in heads]
+    score_row = [e.at(scores, b.mul(lds, i64(h))) for h in heads]
     full = b.and_(b.add(length, i64(LANES - 1)), i64(-LANES))
-    with e.loop(i64(0), i64(shape.heads)) as head:
-        group = b.mul(b.sdiv(head, i64(shape.heads // shape.kv_heads)), i64(width))
-        query = e.at(q, b.mul(head, i64(width)))
-        qs = [b.fmul(e.load8(e.at(query, j * LANES)), e.const8(width**-0.5)) for j in range(vectors)]
-        e.set(best, f32(-math.inf))
-        with e.loop(i64(0), length) as p:
-            slot = b.sext(b.load(e.at(path, p)), i64)
-            key = e.at(keys, b.mul(slot, i64(kv_width)), group)
-            dot = b.fmul(qs[0], e.load8(key))
-            for j in range(1, vectors):
-                dot = e.fma(qs[j], e.load8(e.at(key, j * LANES)), dot)
-            score = e.sum8(dot)
-            b.store(score, e.at(scores, p))
-            e.set(best, b.select(b.fcmp_ordered(">", score, e.get(best)), score, e.get(best)))
+    with e.loop(i64(0), length) as p:
+        key = e.at(keys, b.mul(b.sext(b.load(e.at(path, p)), i64), i64(width)))
+        dots: list[ir.Value] = []
+        for j in range(vectors):
+            k = e.load8(e.at(key, j * LANES))
+            for h in heads:
+                q = e.load8(e.at(query, h * width + j * LANES))
+                if j == 0:
+                    dots.append(b.fmul(q, k))
+                else:
+                    dots[h] = e.fma(q, k, dots[h])
+        for h in heads:
+            score = e.sum8(dots[h])
+            b.store(score, e.at(score_row[h], p))
+            e.set(best[h], b.select(b.fcmp_ordered(">", score, e.get(best[h])), score, e.get(best[h])))
+    for h in heads:
         with e.loop(length, full) as p:
-            b.store(f32(-math.inf), e.at(scores, p))
-        e.set(total, e.const8(0.0))
-        top = e.splat(e.get(best))
+            b.store(f32(-math.inf), e.at(score_row[h], p))
+        top = e.splat(e.get(best[h]))
         with e.loop(i64(0), full, LANES) as p:
-            weight = e.exp8(b.fsub(e.load8(e.at(scores, p)), top))
-            e.store8(weight, e.at(scores, p))
-            e.set(total, b.fadd(e.get(total), weight))
-        for cell in acc:
-            e.set(cell, e.const8(0.0))
+            weight = e.exp8(b.fsub(e.load8(e.at(score_row[h], p)), top))
+            e.store8(weight, e.at(score_row[h], p))
+            e.set(total[h], b.fadd(e.get(total[h]), weight))
+    norm = [e.splat(e.sum8(e.get(total[h]))) for h in heads]
+    at_once = max(1, 12 // together)  # accumulators that fit the registers
+    for first in range(0, vectors, at_once):
+        part = range(first, min(first + at_once, vectors))
+        acc = {(h, j): e.var(e.const8(0.0)) for h in heads for j in part}
         with e.loop(i64(0), length) as p:
-            slot = b.sext(b.load(e.at(path, p)), i64)
-            value = e.at(values, b.mul(slot, i64(kv_width)), group)
-            weight = e.splat(b.load(e.at(scores, p)))
-            for j, cell in enumerate(acc):
-                e.set(cell, e.fma(weight, e.load8(e.at(value, j * LANES)), e.get(cell)))
-        norm = e.splat(e.sum8(e.get(total)))
-        target = e.at(out, b.mul(head, i64(width)))
-        for j, cell in enumerate(acc):
-            e.store8(b.fdiv(e.get(cell), norm), e.at(target, j * LANES))
+            value = e.at(values, b.mul(b.sext(b.load(e.at(path, p)), i64), i64(width)))
+            weights = [e.splat(b.load(e.at(score_row[h], p))) for h in heads]
+            for j in part:
+                v = e.load8(e.at(value, j * LANES))
+                for h in heads:
+                    e.set(acc[h, j], e.fma(weights[h], v, e.get(acc[h, j])))
+        for (h, j), cell in acc.items():
+            e.store8(b.fdiv(e.get(cell), norm[h]), e.at(query, h * width + j * LANES))
     return e.finish()
+
+
+def _heads_together(shape: Shape) -> int:
+    """How many query heads of a kv head one call of `attention` takes: its group's largest divisor up to 4."""
+    group = shape.heads // shape.kv_heads
+    return max(n for n in range(1, 5) if group % n == 0)
 
 
 def _silu(module: ir.Module, shape: Shape) -> ir.Function:
@@ -238,15 +268,15 @@ LAYER_FIELDS = ("input_norm", "qkv", "output", "post_norm", "gate_up", "down", "
 def _forward(module: ir.Module, shape: Shape) -> None:
     gemm, norm, rope = _gemm(module), _rmsnorm(module, shape), _rope(module, shape)
     attention, silu = _attention(module, shape), _silu(module, shape)
-    kv_width, half = shape.kv_heads * shape.head_dim, shape.head_dim // 2
+    half, together = shape.head_dim // 2, _heads_together(shape)
     hidden, qkv_width, mlp_width = padded(shape.hidden), padded(shape.qkv), padded(2 * shape.intermediate)
     e = Emitter(
         module,
         "forward",
-        [i64, i32p, i32p, i32p, i64, i64p, f32p, f32p, f32p, f32p, f32p, f32p, f32p, f32p],
+        [i64, i32p, i32p, i32p, i64, i64p, i64, f32p, f32p, f32p, f32p, f32p, f32p, f32p, i64, f32p],
         public=True,
     )
-    rows, positions, slots, paths, ldp, table, final, cos, sin, x, normed, wide, scores, out = e.fn.args
+    rows, positions, slots, paths, ldp, table, pool, final, cos, sin, x, normed, wide, scores, lds, out = e.fn.args
     b = e.b
     ld = i64(hidden)
     with e.loop(i64(0), i64(shape.layers)) as layer:
@@ -263,25 +293,17 @@ def _forward(module: ir.Module, shape: Shape) -> None:
         b.call(norm, [x, ld, rows, at["input_norm"], normed, ld])
         product(normed, hidden, shape.hidden, at["qkv"], wide, qkv_width, 0)
         with e.loop(i64(0), rows) as r:
-            slot = b.mul(b.sext(b.load(e.at(slots, r)), i64), i64(kv_width))
+            slot = b.mul(b.sext(b.load(e.at(slots, r)), i64), i64(shape.head_dim))
             angle = b.mul(b.sext(b.load(e.at(positions, r)), i64), i64(half))
-            row = e.at(wide, b.mul(r, i64(qkv_width)))
-            b.call(
-                rope,
-                [
-                    row,
-                    e.at(cos, angle),
-                    e.at(sin, angle),
-                    e.at(at["keys"], slot),
-                    e.at(at["values"], slot),
-                ],
-            )
-        with e.loop(i64(0), rows) as r:
+            row, key, value = e.at(wide, b.mul(r, i64(qkv_width))), e.at(at["keys"], slot), e.at(at["values"], slot)
+            b.call(rope, [row, e.at(cos, angle), e.at(sin, angle), key, value, pool])
+        # All rows of one kv head before the next: they share most of their keys, which stay in the near cache.
+        with e.loop(i64(0), i64(shape.heads), together) as head, e.loop(i64(0), rows) as r:
+            plane = b.mul(b.sdiv(head, i64(shape.heads // shape.kv_heads)), b.mul(pool, i64(shape.head_dim)))
             length = b.add(b.sext(b.load(e.at(positions, r)), i64), i64(1))
-            row = e.at(wide, b.mul(r, i64(qkv_width)))
-            path = e.at(paths, b.mul(r, ldp))
-            # The row's result may overwrite its own queries: each head is read before it is written.
-            b.call(attention, [row, path, length, at["keys"], at["values"], row, scores])
+            query = e.at(wide, b.mul(r, i64(qkv_width)), b.mul(head, i64(shape.head_dim)))
+            keys, values = e.at(at["keys"], plane), e.at(at["values"], plane)
+            b.call(attention, [query, e.at(paths, b.mul(r, ldp)), length, keys, values, scores, lds])
         product(wide, qkv_width, shape.heads * shape.head_dim, at["output"], x, hidden, 1)
         b.call(norm, [x, ld, rows, at["post_norm"], normed, ld])
         product(normed, hidden, shape.hidden, at["gate_up"], wide, mlp_width, 0)
@@ -292,7 +314,7 @@ def _forward(module: ir.Module, shape: Shape) -> None:
 
 
 def compile_forward(shape: Shape, cpu: str | None = None, features: str | None = None) -> Library:
-    """Compile `forward` and `gemm` for one model shape (about 0.2 s).
+    """Compile `forward` and `gemm` for one model shape.
 
     `cpu` and `features` choose another code generation for tests: the bits must not change.
     """
@@ -301,4 +323,4 @@ def compile_forward(shape: Shape, cpu: str | None = None, features: str | None =
     return Library(module, cpu, features)
 
 
-__all__ = ["GROUP", "KERNEL_CLASS", "LAYER_FIELDS", "PANEL", "Shape", "compile_forward", "pack", "padded"]
+__all__ = ["GROUP", "KERNEL_CLASS", "LAYER_FIELDS", "PANEL", "Shape", "aligned", "compile_forward", "pack", "padded"]

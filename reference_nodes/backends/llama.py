@@ -14,7 +14,7 @@ import numpy as np
 
 from .base import UnsupportedModel
 from .hf_files import LlamaConfig, from_bf16, rope_tables
-from .kernels import GROUP, LAYER_FIELDS, PANEL, Shape, compile_forward, pack, padded
+from .kernels import GROUP, LAYER_FIELDS, PANEL, Shape, aligned, compile_forward, pack, padded
 
 
 class Head:
@@ -30,7 +30,7 @@ class Head:
         """float32 [rows, hidden] -> float32 [rows, size]; a row's bits don't depend on the others."""
         hidden = np.ascontiguousarray(hidden, np.float32)
         rows = hidden.shape[0]
-        out = np.empty((rows, self._columns), np.float32)
+        out = aligned((rows, self._columns), np.float32)
         self._gemm(
             hidden.ctypes.data, self._hidden, rows, self._packed.ctypes.data, self._hidden,
             self._columns // (PANEL * GROUP), out.ctypes.data, self._columns, 0,
@@ -80,15 +80,15 @@ class Llama:
                 ])),
                 "down": pack(tensor(p + "mlp.down_proj.weight", c.hidden, c.intermediate)),
                 # Untouched pages of an empty array cost nothing, so the pool grows with use.
-                "keys": np.empty((slots, self._kv_width), np.float32),
-                "values": np.empty((slots, self._kv_width), np.float32),
+                "keys": aligned((c.kv_heads, slots, c.head_dim), np.float32),
+                "values": aligned((c.kv_heads, slots, c.head_dim), np.float32),
             }  # fmt: skip
             self._keep.append(fields)
             table[layer] = [fields[name].ctypes.data for name in LAYER_FIELDS]
         self._table = table
         self._final = from_bf16(tensor("model.norm.weight", c.hidden))
         self._cos, self._sin = rope_tables(c, self.max_context)
-        self._scores = np.empty(self.max_context + 8, np.float32)
+        self._scores = aligned((4, self.max_context + 8), np.float32)
         self._buffers: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def head_weight(self, weights: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -107,10 +107,11 @@ class Llama:
         if self._buffers is None or self._buffers[0].shape[0] < rows:
             widest = max(padded(self._shape.qkv), padded(2 * self._shape.intermediate))
             self._buffers = (
-                np.zeros((rows, width), np.float32),
-                np.empty((rows, width), np.float32),
-                np.empty((rows, widest), np.float32),
+                aligned((rows, width), np.float32),
+                aligned((rows, width), np.float32),
+                aligned((rows, widest), np.float32),
             )
+            self._buffers[0].fill(0)  # its padding columns take part in residual sums
         x, normed, wide = self._buffers
         x[:rows, : self.config.hidden] = from_bf16(self.embedding[tokens])
         out = np.empty((rows, self.config.hidden), np.float32)
@@ -118,7 +119,8 @@ class Llama:
             assert array.dtype == np.int32 and array.flags.c_contiguous
         self._forward(
             rows, positions.ctypes.data, slots.ctypes.data, paths.ctypes.data, paths.shape[1],
-            self._table.ctypes.data, self._final.ctypes.data, self._cos.ctypes.data, self._sin.ctypes.data,
-            x.ctypes.data, normed.ctypes.data, wide.ctypes.data, self._scores.ctypes.data, out.ctypes.data,
+            self._table.ctypes.data, self.slots, self._final.ctypes.data, self._cos.ctypes.data, self._sin.ctypes.data,
+            x.ctypes.data, normed.ctypes.data, wide.ctypes.data, self._scores.ctypes.data, self._scores.shape[1],
+            out.ctypes.data,
         )  # fmt: skip
         return out
