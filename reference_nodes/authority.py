@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from dsdproto.identity import node_id_of, node_id_text
 from reference_nodes.certificates import (
     BadIdentity,
     NoCluster,
@@ -31,11 +31,9 @@ from reference_nodes.certificates import (
     load_certificate,
     load_key,
     load_public_key,
-    spki,
     utc_now,
 )
 from reference_nodes.paths import AlreadyThere, check_name, publish_directory
-from reference_nodes.txt import base32
 
 LIFETIME = timedelta(days=3650)
 NODE_LIFETIME = timedelta(days=365)
@@ -95,7 +93,7 @@ def init_cluster(directory: Path, name: str, *, now: datetime | None = None) -> 
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, name),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"dsdp cluster {sha256(spki(public)).hexdigest()[:32]}"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"dsdp cluster {node_id_of(public)[:16].hex()}"),
         ]
     )
     certificate = (
@@ -126,7 +124,9 @@ def load_cluster(directory: Path, *, now: datetime | None = None) -> Cluster:
             "Tokens are made on the machine that ran `dsdp init`; run it here only to begin a new cluster.",
         )
     key, certificate = load_key(key_path), load_certificate(certificate_path)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or spki(key.public_key()) != spki(certificate.public_key()):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or node_id_of(key.public_key()) != certificate_node_id(
+        certificate
+    ):
         raise BadIdentity(f"{key_path} is not the key of {certificate_path}.", "Restore both from one backup.")
     check_validity(certificate, f"the cluster authority in {directory}", now, "Begin a new one with `dsdp init`.")
     return Cluster(directory, key, certificate)
@@ -147,7 +147,7 @@ def issue(
     """
     public = load_public_key(public_key)
     now = now or utc_now()
-    text = base32(sha256(public_key).digest())
+    text = node_id_text(node_id_of(public)).replace("-", "")
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, ca.name),

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from dsdproto.identity import IdentityError, PrivateKey, PublicKey, load_spki, node_id_of
 from reference_nodes.errors import NodeError
-
-PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 class TrustError(NodeError):
@@ -57,14 +54,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def spki(key: PublicKey) -> bytes:
-    """DER SubjectPublicKeyInfo."""
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
 def certificate_node_id(certificate: x509.Certificate) -> bytes:
-    """32 bytes: SHA-256 of the certificate's public key."""
-    return sha256(spki(certificate.public_key())).digest()
+    """32 bytes: the id of the certificate's key. Raises :class:`UnsupportedKey`."""
+    try:
+        return node_id_of(certificate.public_key())
+    except IdentityError as fault:
+        raise UnsupportedKey(f"certificate of {certificate.subject.rfc4514_string()}: {fault}") from None
 
 
 def cluster_id_of(authority: x509.Certificate) -> bytes:
@@ -73,21 +68,11 @@ def cluster_id_of(authority: x509.Certificate) -> bytes:
 
 
 def load_public_key(der: bytes) -> PublicKey:
-    """A node key from its DER SubjectPublicKeyInfo.
-
-    Raises :class:`UnsupportedKey` unless P-256 or Ed25519.
-    """
+    """A node key from its DER SubjectPublicKeyInfo. Raises :class:`UnsupportedKey`."""
     try:
-        key = serialization.load_der_public_key(der)
-    except Exception as fault:  # cryptography raises several kinds for garbage
-        raise UnsupportedKey(f"not a DER SubjectPublicKeyInfo: {fault}") from None
-    usual = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
-    if not usual and not isinstance(key, ed25519.Ed25519PublicKey):
-        raise UnsupportedKey(f"{type(key).__name__} is not a node key: P-256 or Ed25519 is needed.")
-    if spki(key) != der:
-        # A second spelling of one key (a compressed point, say) would give one node two ids.
-        raise UnsupportedKey("the SubjectPublicKeyInfo is not in its usual DER encoding.")
-    return key
+        return load_spki(der)
+    except IdentityError as fault:
+        raise UnsupportedKey(str(fault)) from None
 
 
 def certificate_builder(

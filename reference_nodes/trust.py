@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from dsdproto.identity import node_id_of, spki_of
 from reference_nodes.authority import Cluster, init_cluster, issue, load_cluster
 from reference_nodes.certificates import (
     BadIdentity,
@@ -31,7 +32,6 @@ from reference_nodes.certificates import (
     key_file,
     load_certificate,
     load_key,
-    spki,
     utc_now,
 )
 from reference_nodes.paths import (
@@ -133,7 +133,7 @@ def create_identity(
     Raises :class:`AlreadyThere`.
     """
     key = new_key()
-    certificate = issue(cluster, spki(key.public_key()), name, now=now)
+    certificate = issue(cluster, spki_of(key.public_key()), name, now=now)
     return save_identity(base, name, key, certificate, cluster.certificate)
 
 
@@ -210,7 +210,7 @@ def begin(base: Path, cluster_name: str, name: str = DEFAULT_NAME) -> tuple[Clus
 def _check_belonging(identity: NodeIdentity) -> None:
     where = identity.directory
     advice = "Move the directory away and join again."
-    if spki(identity.key.public_key()) != spki(identity.certificate.public_key()):
+    if node_id_of(identity.key.public_key()) != certificate_node_id(identity.certificate):
         raise BadIdentity(f"key and certificate in {where} do not belong together.", advice)
     try:
         identity.certificate.verify_directly_issued_by(identity.authority)

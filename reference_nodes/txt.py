@@ -7,14 +7,13 @@ use; nothing else may depend on it.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 from dsdproto.errors import LocalError
+from dsdproto.identity import IdentityError, node_id_text, parse_node_id
 from dsdproto.registry import VERSION
 
 MAX_TXT_BYTES = 400
@@ -76,7 +75,7 @@ def encode_txt(description: Description) -> dict[str, str]:
         raise LocalError(f"roles {roles}: at most {MAX_ROLES} numbers of 16 bits")
     fields = {
         "v": f"{low}-{high}",
-        "id": base32(description.node_id),
+        "id": _plain(description.node_id),
         "in": description.instance.hex(),
         "c": description.cluster.hex(),
         "r": ",".join(map(str, roles)),
@@ -98,7 +97,7 @@ def decode_txt(properties: Mapping[bytes, bytes | None]) -> Description:
     for key, value in properties.items():
         fields.setdefault(key.decode("ascii", "replace").lower(), value or b"")
     versions = _versions(_text(fields, "v", "DI-4"))
-    node_id = _base32(_text(fields, "id", "DI-5"), 32)
+    node_id = _node_id(_text(fields, "id", "DI-5"))
     instance = _hex(_text(fields, "in", "DI-5"), "in", 8)
     cluster = _hex(_text(fields, "c", "DI-5"), "c", 16)
     roles = _roles(_text(fields, "r", "DI-6"))
@@ -109,11 +108,6 @@ def decode_txt(properties: Mapping[bytes, bytes | None]) -> Description:
         more = names[-1] == MORE
         models = tuple(name for name in (names[:-1] if more else names) if name)
     return Description(node_id, instance, cluster, roles, models, versions, more)
-
-
-def base32(data: bytes) -> str:
-    """RFC 4648 base32, lower case, without padding: 52 characters for a node id."""
-    return base64.b32encode(data).decode().rstrip("=").lower()
 
 
 def _fit(models: tuple[str, ...], room: int, more: bool) -> str:
@@ -173,14 +167,16 @@ def _hex(text: str, key: str, size: int) -> bytes:
     return bytes.fromhex(text)
 
 
-def _base32(text: str, size: int) -> bytes:
+def _node_id(text: str) -> bytes:
     try:
-        if text != text.lower():
-            raise binascii.Error
-        value = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
-    except (binascii.Error, ValueError):
-        value = b""
-    # Re-encoding catches spare bits that are not zero: one id has one spelling.
-    if len(value) != size or base32(value) != text:
-        raise TxtError("DI-5", f"id={text!r:.60} is not {size} bytes in lower-case base32 without padding")
-    return value
+        node_id = parse_node_id(text)
+    except IdentityError as fault:
+        raise TxtError("DI-5", f"id={text!r:.60}: {fault}") from None
+    # People may write a node id with hyphens and capitals; in a TXT record it has one spelling.
+    if _plain(node_id) != text:
+        raise TxtError("DI-5", f"id={text!r:.60} is not in lower case without hyphens")
+    return node_id
+
+
+def _plain(node_id: bytes) -> str:
+    return node_id_text(node_id).replace("-", "")

@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from dsdproto.identity import spki_of
 from dsdproto.registry import ALPN_JOIN
 from reference_nodes import tls, trust
 from reference_nodes.authority import NODE_LIFETIME
-from reference_nodes.certificates import spki
 from reference_nodes.connect_errors import (
     ConnectError,
     Hung,
@@ -141,7 +141,7 @@ async def test_two_nodes_of_a_cluster_know_each_other_by_key(alice, bob):
 @pytest.mark.trio
 async def test_an_ed25519_node_gets_in(cluster, home, alice):
     key = ed25519.Ed25519PrivateKey.generate()
-    leaf = trust.issue(cluster, spki(key.public_key()), "ed")
+    leaf = trust.issue(cluster, spki_of(key.public_key()), "ed")
     identity = trust.save_identity(home, "ed", key, leaf, cluster.certificate)
     acceptor = Acceptor(tls.server_context(alice))
     async with serving(acceptor) as port:

@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from dsdproto.identity import parse_node_id, spki_of
 from reference_nodes import paths, trust
 from reference_nodes.authority import NODE_LIFETIME
-from reference_nodes.certificates import certificate_node_id, spki
+from reference_nodes.certificates import certificate_node_id
 from reference_nodes.paths import AlreadyThere, BadName, cluster_dir, node_dir
 
 needs_posix_modes = pytest.mark.skipif(os.name != "posix", reason="file modes are a POSIX matter")
@@ -43,7 +44,7 @@ def test_an_authority_is_a_p256_ca_that_signs_leaves_only(cluster):
     assert isinstance(certificate.public_key().curve, ec.SECP256R1)
     assert certificate.not_valid_after_utc - certificate.not_valid_before_utc > timedelta(days=3649)
     assert cluster.name == "kitchen table"
-    assert cluster.cluster_id == sha256(spki(cluster.key.public_key())).digest()[:16]
+    assert cluster.cluster_id == sha256(spki_of(cluster.key.public_key())).digest()[:16]
     assert cluster.pin[:16] == cluster.cluster_id
 
 
@@ -57,7 +58,7 @@ def test_key_files_are_for_their_owner_only(cluster, tmp_path):
 def test_an_authority_survives_a_round_trip(cluster):
     again = trust.load_cluster(cluster.directory)
     assert again.certificate == cluster.certificate
-    assert spki(again.key.public_key()) == spki(cluster.key.public_key())
+    assert spki_of(again.key.public_key()) == spki_of(cluster.key.public_key())
 
 
 def test_a_second_init_changes_nothing(cluster):
@@ -95,7 +96,7 @@ def test_cluster_names_are_printable_and_short(tmp_path, name):
 
 @pytest.mark.parametrize("make", [lambda: ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate])
 def test_a_leaf_says_what_it_should(cluster, make):
-    key = spki(make().public_key())
+    key = spki_of(make().public_key())
     now = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
     leaf = trust.issue(cluster, key, "gpu-1", now=now)
     extension = leaf.extensions.get_extension_for_class
@@ -109,18 +110,22 @@ def test_a_leaf_says_what_it_should(cluster, make):
     common = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     uris = extension(x509.SubjectAlternativeName).value.get_values_for_type(x509.UniformResourceIdentifier)
     assert uris == [f"dsdp:node:{common}"]
-    assert len(common) == 52
+    assert parse_node_id(common) == certificate_node_id(leaf)
 
 
 def test_a_leaf_does_not_outlive_its_authority(cluster):
-    key = spki(trust.new_key().public_key())
+    key = spki_of(trust.new_key().public_key())
     late = cluster.certificate.not_valid_after_utc - timedelta(days=10)
     assert trust.issue(cluster, key, "late", now=late).not_valid_after_utc == cluster.certificate.not_valid_after_utc
 
 
+def other_spki(key) -> bytes:
+    return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def _compressed_point() -> bytes:
     """The SubjectPublicKeyInfo of a P-256 key in the other encoding that X.509 allows."""
-    full = spki(trust.new_key().public_key())
+    full = spki_of(trust.new_key().public_key())
     x, y = full[27:59], full[59:91]
     head = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200")
     return head + bytes([2 + (y[-1] & 1)]) + x
@@ -131,9 +136,9 @@ def _compressed_point() -> bytes:
     [
         b"",
         b"garbage",
-        spki(ec.generate_private_key(ec.SECP384R1()).public_key()),
-        spki(rsa.generate_private_key(65537, 2048).public_key()),
-        spki(trust.new_key().public_key())[:-1],
+        other_spki(ec.generate_private_key(ec.SECP384R1())),
+        other_spki(rsa.generate_private_key(65537, 2048)),
+        spki_of(trust.new_key().public_key())[:-1],
         _compressed_point(),
     ],
     ids=["empty", "garbage", "P-384", "RSA", "truncated", "compressed"],
@@ -174,7 +179,7 @@ def test_several_nodes_on_one_machine(cluster, tmp_path):
 
 def test_an_ed25519_identity_is_as_good(cluster, tmp_path):
     key = ed25519.Ed25519PrivateKey.generate()
-    leaf = trust.issue(cluster, spki(key.public_key()), "ed")
+    leaf = trust.issue(cluster, spki_of(key.public_key()), "ed")
     trust.save_identity(tmp_path, "ed", key, leaf, cluster.certificate)
     assert trust.load_identity(tmp_path, "ed").node_id == certificate_node_id(leaf)
 
@@ -197,7 +202,7 @@ def test_a_clock_that_is_behind_is_named(cluster, tmp_path):
 def test_renewal_keeps_the_node_id(cluster, tmp_path):
     old = trust.create_identity(cluster, tmp_path, now=datetime.now(UTC) - timedelta(days=350))
     assert old.expires_soon()
-    new = trust.renew_identity(old, trust.issue(cluster, spki(old.key.public_key()), old.name))
+    new = trust.renew_identity(old, trust.issue(cluster, spki_of(old.key.public_key()), old.name))
     loaded = trust.load_identity(tmp_path)
     assert loaded.node_id == new.node_id == old.node_id
     assert not loaded.expires_soon()
@@ -208,7 +213,7 @@ def test_a_certificate_for_another_key_is_not_stored(cluster, tmp_path):
     identity = trust.create_identity(cluster, tmp_path)
     before = identity.certificate_path.read_bytes()
     with pytest.raises(trust.BadIdentity, match="do not belong together"):
-        trust.renew_identity(identity, trust.issue(cluster, spki(trust.new_key().public_key()), "x"))
+        trust.renew_identity(identity, trust.issue(cluster, spki_of(trust.new_key().public_key()), "x"))
     assert identity.certificate_path.read_bytes() == before
 
 
