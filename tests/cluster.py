@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dsdproto.invariants import check_blocks, check_node, check_stream
 from dsdproto.node import NodeMachine
 from dsdproto.registry import VERSION, CommitProfile, Method, Role
 from dsdproto.roles.client import Client, Clients, Committed, Completed, Failed, SessionItem
@@ -105,6 +106,7 @@ class Cluster:
 
     def __init__(self, *, delay: float = 0.001, leader: LeaderConfig | None = None) -> None:
         self.world = World()
+        self.world.observe = lambda node, event: check_node(node.machine)
         self.delay = delay
         self.streams: dict[bytes, list[int]] = {}
         self.ends: dict[bytes, Completed | Failed] = {}
@@ -185,6 +187,15 @@ class Cluster:
         """Run until all these sessions ended."""
         ended = self.world.run(until or (lambda: all(session in self.ends for session in sessions)))
         assert ended, f"nothing left to happen, but sessions are open: {[s for s in sessions if s not in self.ends]}"
+
+    def check(self, session: bytes, contract: Contract) -> Completed:
+        """The finished stream is the target's own, to the client and in the leader's store."""
+        end = self.ends[session]
+        assert isinstance(end, Completed), end
+        check_stream(self.streams[session], alone(contract), complete=True)
+        for node in self.world.nodes.values():
+            check_blocks([record for _, record in node.stored if record.session == session])
+        return end
 
     def _deliver(self, item: Any) -> None:
         assert isinstance(item, SessionItem)

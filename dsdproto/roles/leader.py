@@ -521,9 +521,10 @@ class Leader:
         if finish is not None:
             self._end(session, finish, (block,), effects, record)
             return
-        effects.append(Persist(record, (Send(*session.key, block),)))
+        # The next round is on its way before the disk is asked: only delivery waits for storage.
         self._advance_drafters(session, tokens, along, now, effects)
         self._advance_round(session, now, effects)
+        effects.append(Persist(record, (Send(*session.key, block),)))
 
     def _advance_drafters(
         self, session: Session, tokens: tuple[int, ...], along: list[int], now: float, effects: list[Effect]

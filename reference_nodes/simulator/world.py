@@ -72,6 +72,8 @@ class World:
         self.nodes: dict[str, SimNode] = {}
         self.links: list[SimLink] = []
         self.log: list[tuple[float, str, str, Any]] = []
+        self.observe: Callable[[SimNode, Any], None] | None = None
+        """called after each event that a node handled, for example to check invariants"""
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._next_link = 1
@@ -137,8 +139,12 @@ class World:
         raise RuntimeError(f"{max_events} events and no end; time is {self.now:.3f} s")
 
     def _handle(self, node: SimNode, event: Any) -> None:
-        if node.alive:
-            self._perform(node, node.machine.handle(event, self.now))
+        if not node.alive:
+            return
+        effects = node.machine.handle(event, self.now)
+        if self.observe is not None:
+            self.observe(node, event)
+        self._perform(node, effects)
 
     def _perform(self, node: SimNode, effects: list[Effect]) -> None:
         for effect in effects:
