@@ -50,9 +50,7 @@ def their_logits(path: Path, tokens: list[int]) -> np.ndarray:
     ],
     ids=["small", "odd", "llama3 rope", "linear rope"],
 )
-def test_logits_agree_with_transformers(
-    tmp_path: Path, shape: dict[str, int], changes: dict[str, Any]
-) -> None:
+def test_logits_agree_with_transformers(tmp_path: Path, shape: dict[str, int], changes: dict[str, Any]) -> None:
     path = write_model(tmp_path, shape, seed=5, **changes)
     tokens = [int(t) for t in np.random.default_rng(0).integers(0, shape["vocab"], 150)]
     ours, theirs = our_logits(path, tokens), their_logits(path, tokens)
@@ -84,6 +82,11 @@ def test_a_padded_head_is_cut_to_the_real_vocabulary(tmp_path: Path) -> None:
     assert target.score([TreeRequest("s", [1])])[0].row(0).shape == (500,)
     with pytest.raises(BadRequest, match=r"outside 0\.\.499"):
         target.score([TreeRequest("s", [505])])
+
+
+def test_a_tokenizer_larger_than_its_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="600 entries but the model only 512"):
+        load_target(ModelFiles("llama", "model", write_model(tmp_path, SMALL, vocab=600)))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 13, 64])

@@ -146,6 +146,13 @@ class Emitter:
         return b.select(tiny, self.const8(0.0), b.fmul(p, b.bitcast(exponent, f32x8)))
 
 
+def _host_features() -> str:
+    try:
+        return llvm.get_host_cpu_features().flatten()
+    except RuntimeError:  # LLVM can't tell on every platform; the CPU's name implies most of them
+        return ""
+
+
 class Library:
     """A compiled module: call `function(name)` for a Python callable taking addresses and integers."""
 
@@ -156,7 +163,7 @@ class Library:
         self._types = {f.name: f.function_type for f in module.functions}
         machine = llvm.Target.from_triple(module.triple).create_target_machine(
             cpu=llvm.get_host_cpu_name() if cpu is None else cpu,
-            features=llvm.get_host_cpu_features().flatten() if features is None else features,
+            features=_host_features() if features is None else features,
             opt=3,
         )
         parsed = llvm.parse_assembly(str(module))

@@ -10,10 +10,10 @@ import numpy as np
 from reference_nodes.models_store import ModelError, ModelFiles
 
 from .base import DraftBackend, TargetBackend, UnsupportedModel
-from .hf_files import from_bf16, parse_config, read_config, read_json, read_weights, weights_digest
+from .hf_files import LlamaConfig, from_bf16, parse_config, read_config, read_json, read_weights, weights_digest
 from .tokens import vocabulary
 
-CACHE_TOKENS = 32768  # positions that a node caches over all its sessions
+CACHE_TOKENS = 16384  # positions that a node caches over all its sessions; SmolLM2 needs 46 kB for each
 MAX_CONTEXT = 8192
 
 
@@ -30,9 +30,20 @@ def load_target(files: ModelFiles, cache_tokens: int = CACHE_TOKENS, max_context
 
     config, weights = read_config(files.path), read_weights(files.path)
     model = Llama(config, weights, cache_tokens, max_context)
-    size = vocabulary(files.path)[0]
+    size = _size(files.path, config)
     head = Head(model, model.head_weight(weights)[:size])
     return LlamaTarget(files.name, model, head, size, weights_digest(weights))
+
+
+def _size(directory: Path, config: LlamaConfig) -> int:
+    """The vocabulary's real entries; the model's embedding may be padded beyond them."""
+    size = vocabulary(directory)[0]
+    if size > config.vocab_rows:
+        raise UnsupportedModel(
+            f"{directory}: the tokenizer has {size} entries but the model only {config.vocab_rows}; "
+            "they don't belong together"
+        )
+    return size
 
 
 def load_draft(
@@ -68,7 +79,7 @@ def load_draft(
             files.path,
         )
     model = Llama(config, weights, cache_tokens, max_context)
-    size = vocabulary(source)[0]
+    size = _size(source, config)
     rows = model.head_weight(weights)
     head = Head(model, rows[:size] if shortlist is None else rows[shortlist])
     return LlamaDraft(files.name, model, head, size, shortlist)
