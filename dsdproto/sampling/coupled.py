@@ -16,7 +16,7 @@ import numpy as np
 from dsdproto.errors import LocalError
 from dsdproto.sampling import fixed
 from dsdproto.sampling.parameters import Q16, SEED_MAX, SamplingParameters, check_range
-from dsdproto.sampling.philox import DOMAIN_COUPLED, token_words, words
+from dsdproto.sampling.philox import DOMAIN_COUPLED, token_words, words, words_array
 
 MARGIN_MAX = 0xFFFF_FFFF
 COST_MAX = 255
@@ -29,7 +29,7 @@ _FIELD = 8
 _SAMPLE = 1024
 
 # A score of n or more whole bits of noise takes a word of at least _WORD_FLOOR[n].
-_WORD_FLOOR = np.array([0, *((1 << 32) - (1 << (32 - n)) for n in range(1, 33))], np.uint64)
+_WORD_FLOOR = np.array([0, *((1 << 32) - (1 << (32 - n)) for n in range(1, 33))], np.uint32)
 
 Row = np.ndarray | Sequence[float]
 Candidate = tuple[float, int]  # logit, token id
@@ -206,13 +206,32 @@ class CoupledSampler:
             return _best(scores, tokens, width)
         floor = int(np.partition(scores, len(scores) - width)[len(scores) - width])
 
-        # Whoever may still score at least `floor` with the largest noise there is.
-        near = np.flatnonzero(logits >= self._reach(peak, (fixed.NOISE_MAX - floor) / fixed.ONE))
-        tokens = near if ids is None else ids[near]
+        # Whoever may still score at least `floor` with the largest noise there is, then with its own noise.
+        reached = logits >= self._reach(peak, (fixed.NOISE_MAX - floor) / fixed.ONE)
+        near = np.flatnonzero(reached)
+        if ids is None and 4 * len(near) > len(logits):
+            # Most blocks are wanted anyway: take them all and spare the gathering.
+            blocks = words_array(self.seed, DOMAIN_COUPLED, position, np.arange((len(logits) + 3) // 4))
+            noise_words = blocks.reshape(-1)[: len(logits)]
+            near = np.flatnonzero(reached & (noise_words >= self._least_words(logits, peak, floor)))
+            tokens, noise_words = near, noise_words[near]
+        else:
+            tokens = near if ids is None else ids[near]
+            noise_words = token_words(self.seed, DOMAIN_COUPLED, position, tokens)
         drops = self._drops(logits[near], peak)
-        noise_words = token_words(self.seed, DOMAIN_COUPLED, position, tokens)
         alive = np.flatnonzero(noise_words >= _WORD_FLOOR[np.clip((drops + floor) >> 24, 0, 32)])
         return _best(fixed.noise_q24_array(noise_words[alive]) - drops[alive], tokens[alive], width)
+
+    def _least_words(self, logits: np.ndarray, peak: float, floor: int) -> np.ndarray:
+        """For every token a bound at or below each word that lets it score `floor`, in coarse float32 arithmetic."""
+        bits_per_logit = self._factor / 2.0**32
+        top = np.float32(min(peak, fixed.LOGIT_MAX))
+        # float32 is good to 2^-18 of a bit where the table still counts; the slack is far more than that.
+        bits = (top - np.maximum(logits, np.float32(-fixed.LOGIT_MAX))) * np.float32(bits_per_logit)
+        np.minimum(bits, np.float32(fixed.DROP_MAX >> 24), out=bits)
+        bits += np.float32(floor / fixed.ONE - 0.01)
+        np.clip(bits, 0, 32, out=bits)
+        return _WORD_FLOOR.take(bits.astype(np.intp))
 
 
 def nucleus(total: int, top_p_q16: int) -> int:
