@@ -1,0 +1,226 @@
+"""Sessions for applications: open one on a node, read its stream.
+
+::
+
+    async with open_session(node, contract) as session:
+        async for item in session:
+            if isinstance(item, Committed): show(item.tokens)
+    print(session.result.finish, session.tokens)
+
+The node may be the leader itself (nothing touches the network then), or a node whose only role is client. Any number of
+sessions run at once, also over one link.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from dsdproto.effects import Effect
+from dsdproto.errors import LocalError
+from dsdproto.node import NodeMachine
+from dsdproto.registry import SESSION_ID_BYTES, CommitProfile, Method, Role
+from dsdproto.roles.client import Client, Clients, Committed, Completed, Failed, SessionItem, Started
+from dsdproto.sampling import SamplingParameters
+from dsdproto.wire.messages import Contract, DrafterEntry, Sampling
+from reference_nodes.errors import NodeError
+
+if TYPE_CHECKING:
+    from reference_nodes.node import Node
+
+Item = Started | Committed | Completed
+LEADER_WAIT = 10.0
+
+
+class NoLeader(NodeError):
+    """No leader is connected."""
+
+    code = "no-leader"
+
+
+class SessionFailed(NodeError):
+    """The session ended without a result. ``failure`` holds code and clause as the peer gave them."""
+
+    code = "session-failed"
+
+    def __init__(self, failure: Failed) -> None:
+        clause = f" (clause {failure.clause})" if failure.clause else ""
+        super().__init__(f"the session failed: {failure.text}{clause}")
+        self.failure = failure
+
+
+def make_contract(
+    vocabulary: tuple[int, bytes],
+    prompt: Sequence[int],
+    *,
+    max_tokens: int,
+    sampling: SamplingParameters | None = None,
+    seed: int = 0,
+    stop_tokens: Sequence[int] = (),
+    model: str = "",
+    profile: bytes | None = None,
+) -> Contract:
+    """A contract for coupled sampling under the `solo` commit profile.
+
+    :param vocabulary: (size, digest), from :func:`reference_nodes.backends.tokens.vocabulary_of`.
+    :param sampling: greedy if left out.
+    :param seed: u64, of the noise; without effect in greedy sampling.
+    :param model: name of the target; empty: any with this vocabulary.
+    :param profile: numeric profile that the stream must come from; None: any.
+    """
+    parameters = sampling or SamplingParameters()
+    return Contract(
+        prompt=tuple(prompt),
+        sampling=Sampling(
+            method=int(Method.COUPLED),
+            temperature=parameters.temperature_q16,
+            top_k=parameters.top_k,
+            top_p=parameters.top_p_q16,
+            seed=seed,
+        ),
+        max_tokens=max_tokens,
+        stop_tokens=tuple(sorted(set(stop_tokens))),
+        vocabulary_size=vocabulary[0],
+        vocabulary_digest=vocabulary[1],
+        model=model,
+        commit_profile=int(CommitProfile.SOLO),
+        profile=profile,
+    )
+
+
+class Session:
+    """One open session: an asynchronous iterator of Started, Committed and, last, Completed.
+
+    What was received and not read yet waits in memory: at most the ``contract.max_tokens`` that the caller asked for.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._items, self._ready = trio.open_memory_channel[Started | Committed | Completed | Failed](math.inf)
+        self.started: Started | None = None
+        self.result: Completed | None = None
+
+    @property
+    def id(self) -> bytes:
+        """16 bytes."""
+        return self._client.session
+
+    @property
+    def contract(self) -> Contract:
+        return self._client.contract
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """What is committed so far, without the prompt, read from the iterator or not."""
+        return self._client.tokens
+
+    @property
+    def drafters(self) -> dict[int, DrafterEntry]:
+        """Whose the numbers in ``Committed.origins`` are; 0 is the target."""
+        return self._client.drafters
+
+    @property
+    def over(self) -> bool:
+        return self._client.over
+
+    def __aiter__(self) -> Session:
+        return self
+
+    async def __anext__(self) -> Item:
+        """Raises :class:`SessionFailed` where the stream breaks off; that is never mistaken for its end."""
+        if self.result is not None:
+            raise StopAsyncIteration
+        item = await self._ready.receive()
+        match item:
+            case Failed():
+                raise SessionFailed(item)
+            case Started():
+                self.started = item
+            case Completed():
+                self.result = item
+        return item
+
+    async def finish(self) -> Completed:
+        """Read to the end. Raises :class:`SessionFailed`."""
+        async for _ in self:
+            await trio.lowlevel.checkpoint()
+        assert self.result is not None
+        return self.result
+
+    def _push(self, item: Started | Committed | Completed | Failed) -> None:
+        self._items.send_nowait(item)
+
+
+class SessionBook:
+    """Which application reads what the client role of a node delivers."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[bytes, Session] = {}
+
+    def deliver(self, item: SessionItem) -> None:
+        """Called in the core task."""
+        session = self.sessions.get(item.session)
+        if session is not None:
+            session._push(item.item)
+
+
+@asynccontextmanager
+async def open_session(
+    node: Node,
+    contract: Contract,
+    *,
+    max_drafters: int = 8,
+    origins: bool = True,
+    leader: bytes | None = None,
+    wait: float = LEADER_WAIT,
+) -> AsyncIterator[Session]:
+    """Open a session through ``node``, which must have the client role. Leaving the block early closes the session.
+
+    :param max_drafters: 0 decodes on the target alone.
+    :param origins: say who proposed each token.
+    :param leader: node id to open it on; None: this node itself if it leads, else any leader that it is connected to.
+    :param wait: seconds to wait for a leader.
+
+    Raises :class:`NoLeader`, and LocalError for a contract that the protocol does not allow.
+    """
+    if Role.CLIENT not in node.host.machine.roles:
+        raise LocalError("open_session() needs a node with the client role")
+    link = await node.leader_link(leader, wait)
+    client = Client(os.urandom(SESSION_ID_BYTES), contract, max_drafters, origins)
+    session = Session(client)
+    node.book.sessions[client.session] = session
+    try:
+        await node.host.call(lambda machine, now: _open(machine, client, link, now))
+        yield session
+    finally:
+        del node.book.sessions[client.session]
+        if not client.over:
+            with trio.CancelScope(shield=True), trio.move_on_after(1.0):
+                await _close(node, client.session)
+
+
+def _open(machine: NodeMachine, client: Client, link: int, now: float) -> list[Effect]:
+    clients = machine.roles[Role.CLIENT]
+    assert isinstance(clients, Clients)
+    try:
+        channel = machine.channel(link)
+    except LocalError as error:
+        raise NoLeader("the link to the leader was lost before the session could be opened.") from error
+    return machine.perform(Role.CLIENT, clients.open(client, link, channel), now)
+
+
+async def _close(node: Node, session: bytes) -> None:
+    def close(machine: NodeMachine, now: float) -> list[Effect]:
+        clients = machine.roles[Role.CLIENT]
+        assert isinstance(clients, Clients)
+        return machine.perform(Role.CLIENT, clients.close(session), now)
+
+    try:
+        await node.host.call(close)
+    except trio.BrokenResourceError:
+        return  # the node has ended, and the session with it

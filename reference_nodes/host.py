@@ -1,0 +1,281 @@
+"""Runs one :class:`~dsdproto.node.NodeMachine`: one core task owns it, feeds it events, performs effects in order.
+
+::
+
+    links' readers --+                       +--> links (queued, never waited for)
+    worker threads --+--> mailbox --> core --+--> worker threads, one per role
+    application    --+    (bounded)   task   +--> journal
+    timers ------------------------->        +--> application
+
+The core task waits for nobody but its mailbox. What a peer does wrong was turned into effects before it got here, so an
+exception in a machine is a bug of ours: it is logged with what led to it and ends the node, loudly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import trio
+
+from dsdproto.effects import (
+    CancelTimer,
+    CloseLink,
+    Compute,
+    Computed,
+    Deliver,
+    Effect,
+    Event,
+    LinkDown,
+    LinkUp,
+    Persist,
+    Received,
+    Refuse,
+    Send,
+    SetTimer,
+    TimerFired,
+)
+from dsdproto.errors import DsdpError, PeerError
+from dsdproto.node import NodeMachine
+from dsdproto.registry import Role
+from reference_nodes.actor import MAILBOX, Actor
+from reference_nodes.executors import Executor
+from reference_nodes.journal import Journal, MemoryJournal
+
+log = logging.getLogger("dsdp.host")
+
+
+class HostFailed(Exception):
+    """A bug in a role machine, or a journal that cannot store: the node cannot go on. ``__cause__`` says why."""
+
+
+class Port(Protocol):
+    """The near end of a link, as the core task uses it. All three return at once and raise for bugs alone."""
+
+    def send(self, channel: int, message: Any) -> None: ...
+
+    def refuse(self, channel: int, error: PeerError) -> None: ...
+
+    def close(self, reason: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Call:
+    function: Callable[[NodeMachine, float], list[Effect]]
+    done: trio.Event = field(default_factory=trio.Event)
+    error: DsdpError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    effect: Persist
+
+
+class Host:
+    """The driver of one node's machines.
+
+    :param executors: who runs the Compute effects of each role.
+    :param deliver: takes each Deliver item, in the core task: it must return at once.
+    """
+
+    def __init__(
+        self,
+        machine: NodeMachine,
+        executors: Mapping[Role, Executor] | None = None,
+        journal: Journal | None = None,
+        deliver: Callable[[Any], None] | None = None,
+        *,
+        mailbox: int = MAILBOX,
+    ) -> None:
+        self.machine = machine
+        self.executors = dict(executors or {})
+        self.journal = journal or MemoryJournal()
+        self.links: dict[int, Port] = {}
+        self._deliver = deliver or _log_item
+        self._actor = Actor[Event | _Call | _Stored](self._take, self._fire, mailbox)
+        self._limiters = {role: trio.CapacityLimiter(1) for role in self.executors}
+        self._records, self._unstored = trio.open_memory_channel[Persist](mailbox)
+        self._nursery: trio.Nursery | None = None
+        self._failure: HostFailed | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Events in the mailbox."""
+        return self._actor.waiting
+
+    # ------------------------------------------------------------ from other tasks
+
+    async def post(self, event: Event) -> None:
+        """Hand an event to the core task; waits while the mailbox is full.
+
+        Raises :class:`trio.BrokenResourceError` when the core task has ended.
+        """
+        await self._actor.put(event)
+
+    async def link_up(self, port: Port, event: LinkUp) -> None:
+        """A link is ready: the machines may send on it from now on."""
+        self.links[event.link] = port
+        await self.post(event)
+
+    async def call(self, function: Callable[[NodeMachine, float], list[Effect]]) -> None:
+        """Run ``function(machine, now)`` in the core task and perform the effects that it returns.
+
+        Raises the :class:`DsdpError` that the function raises.
+        """
+        call = _Call(function)
+        await self._actor.put(call)
+        await call.done.wait()
+        if call.error is not None:
+            raise call.error
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The core task with its helpers. Ends only by cancellation or with :class:`HostFailed`."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            if not self.journal.immediate:
+                nursery.start_soon(self._store)
+            try:
+                self._perform(self.machine.start(trio.current_time()))
+                task_status.started()
+                await self._actor.run()
+            except Exception as error:
+                self._fail(error)
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, error: Exception) -> None:
+        """End the host. Failures go this way so that a caller sees one exception, never a group."""
+        if not isinstance(error, HostFailed):
+            log.critical("the core task cannot go on", exc_info=error)
+            failed = HostFailed(f"{type(error).__name__}: {error}")
+            failed.__cause__ = error
+            error = failed
+        self._failure = self._failure or error
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()
+
+    # ------------------------------------------------------------ the core task
+
+    def _take(self, item: Event | _Call | _Stored) -> None:
+        now = trio.current_time()
+        match item:
+            case _Call(function=function):
+                try:
+                    effects = function(self.machine, now)
+                except DsdpError as error:
+                    item.error = error
+                    effects = []
+                self._perform(effects)
+                item.done.set()
+            case _Stored(effect):
+                self._perform(self.machine.persisted(effect, now))
+            case _:
+                self._perform(self._handle(item, now))
+
+    def _fire(self, key: Any) -> None:
+        self._perform(self._handle(TimerFired(key), trio.current_time()))
+
+    def _handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, LinkDown):
+            self.links.pop(event.link, None)
+        try:
+            return self.machine.handle(event, now)
+        except PeerError as error:
+            # Machines refuse by effect; one that raised instead still means the peer, and the peer alone.
+            if isinstance(event, Received):
+                return [Refuse(event.link, event.channel, error)]
+            raise _bug(event, error) from error
+        except Exception as error:
+            raise _bug(event, error) from error
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(link, channel, message):
+                    if (port := self.links.get(link)) is not None:
+                        port.send(channel, message)
+                case Refuse(link, channel, error):
+                    log.info("link %d channel %d refused: %s", link, channel, error)
+                    if (port := self.links.get(link)) is not None:
+                        port.refuse(channel, error)
+                case CloseLink(link, reason):
+                    if (port := self.links.get(link)) is not None:
+                        port.close(reason)
+                case SetTimer(key, at):
+                    self._actor.timers.set(key, at)
+                case CancelTimer(key):
+                    self._actor.timers.cancel(key)
+                case Compute():
+                    self._compute(effect)
+                case Persist():
+                    self._persist(effect)
+                case Deliver(item):
+                    self._deliver(item)
+
+    # ------------------------------------------------------------ helpers of the core task
+
+    def _persist(self, effect: Persist) -> None:
+        if self.journal.immediate:
+            self.journal.append([effect.record])
+            self._perform(self.machine.persisted(effect, trio.current_time()))
+            return
+        try:
+            self._records.send_nowait(effect)
+        except trio.WouldBlock:
+            waiting = self._unstored.statistics().current_buffer_used
+            raise HostFailed(f"{waiting} records wait for the journal, the limit: storage is too slow") from None
+
+    async def _store(self) -> None:
+        while True:
+            effects = [await self._unstored.receive()]
+            # Whatever waits by now is stored with it: one sync for many records.
+            while True:
+                try:
+                    effects.append(self._unstored.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            try:
+                await trio.to_thread.run_sync(self.journal.append, [effect.record for effect in effects])
+            except Exception as error:
+                self._fail(error)
+                return
+            for effect in effects:
+                await self._actor.put(_Stored(effect))
+
+    def _compute(self, effect: Compute) -> None:
+        role, _ = effect.job
+        executor = self.executors.get(role)
+        if executor is None:
+            self._actor.put_own(Computed(effect.job, error=f"this node has no executor for {role.name.lower()} work"))
+        elif executor.inline:
+            self._actor.put_own(_run(executor, effect))
+        else:
+            assert self._nursery is not None
+            self._nursery.start_soon(self._work, executor, effect, self._limiters[role])
+
+    async def _work(self, executor: Executor, effect: Compute, limiter: trio.CapacityLimiter) -> None:
+        computed = await trio.to_thread.run_sync(_run, executor, effect, limiter=limiter, abandon_on_cancel=True)
+        # The core task may have failed meanwhile: then nobody is left to care.
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._actor.put(computed)
+
+
+def _run(executor: Executor, effect: Compute) -> Computed:
+    """A backend may fail in any way at all: that ends the sessions of this job, not the node."""
+    try:
+        return Computed(effect.job, executor.run(effect.work))
+    except Exception as error:
+        log.exception("job %s failed", effect.job)
+        return Computed(effect.job, error=f"{type(error).__name__}: {error}")
+
+
+def _bug(event: Event, error: Exception) -> HostFailed:
+    log.critical("bug: a role machine raised on %r", event, exc_info=error)
+    return HostFailed(f"a role machine raised {type(error).__name__} on {type(event).__name__}: {error}")
+
+
+def _log_item(item: Any) -> None:
+    log.info("%s", item)
