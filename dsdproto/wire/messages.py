@@ -43,8 +43,8 @@ class ModelOffer:
     vocabulary_size: int = uint(3, min=1, max=MAX_VOCABULARY)
     vocabulary_digest: bytes = bstr(4, size=DIGEST_BYTES)
     max_context: int = uint(5, min=1, max=U32)
-    profile: bytes | None = bstr(6, size=DIGEST_BYTES, optional=True)
-    profile_text: str | None = tstr(7, max=MAX_TEXT, optional=True)
+    profile: bytes | None = bstr(6, size=DIGEST_BYTES, default=None)
+    profile_text: str | None = tstr(7, max=MAX_TEXT, default=None)
 
 
 @record
@@ -104,8 +104,8 @@ class Error:
     code: int = uint(1, max=U16)
     clause: str = tstr(2, max=32)
     text: str = tstr(3, max=MAX_TEXT)
-    message_type: int | None = uint(4, max=255, optional=True)
-    offset: int | None = uint(5, max=U32, optional=True)
+    message_type: int | None = uint(4, max=255, default=None)
+    offset: int | None = uint(5, max=U32, default=None)
 
 
 @message(MessageType.STATUS_REQUEST, plane="connection", senders=ANY)
@@ -151,7 +151,7 @@ class Contract:
     model: str = tstr(7, max=128)
     """name of the target model; empty: any with this vocabulary"""
     commit_profile: int = uint(8, max=U16)
-    profile: bytes | None = bstr(9, size=DIGEST_BYTES, optional=True)
+    profile: bytes | None = bstr(9, size=DIGEST_BYTES, default=None)
     """numeric profile that the stream must come from; absent: any"""
 
 
@@ -192,9 +192,9 @@ class Block:
     position: int = uint(1, max=U32)
     """length of the prefix that the block extends, prompt included"""
     tokens: tuple[int, ...] = tokens(2, min_items=1, max_items=MAX_NODES + 1)
-    origins: bytes | None = bstr(3, max=MAX_NODES + 1, optional=True)
+    origins: bytes | None = bstr(3, max=MAX_NODES + 1, default=None)
     """one byte a token: 0 the target's own, k the drafter with number k"""
-    drafters: tuple[DrafterEntry, ...] | None = array(5, DrafterEntry, max_items=255, optional=True)
+    drafters: tuple[DrafterEntry, ...] | None = array(5, DrafterEntry, max_items=255, default=None)
 
 
 @record
@@ -219,7 +219,7 @@ class End:
     finish: int = uint(1, max=U16)
     position: int = uint(2, max=U32)
     digest: bytes = bstr(3, size=DIGEST_BYTES)
-    stats: Stats | None = sub(5, Stats, optional=True)
+    stats: Stats | None = sub(5, Stats, default=None)
 
 
 @message(MessageType.CLOSE, plane="session", senders=(Role.CLIENT,))
@@ -256,9 +256,9 @@ class Propose:
     position: int = uint(1, max=U32)
     base: bytes = bstr(2, size=SHORT_DIGEST_BYTES)
     tokens: tuple[int, ...] = tokens(3, min_items=1, max_items=MAX_NODES)
-    parents: bytes | None = bstr(4, max=MAX_NODES, optional=True)
+    parents: bytes | None = bstr(4, max=MAX_NODES, default=None)
     """one byte a node: 0 the base, j the j-th node of this message; absent: a chain"""
-    scores: bytes | None = bstr(5, max=MAX_NODES, optional=True)
+    scores: bytes | None = bstr(5, max=MAX_NODES, default=None)
     """one byte a node: -16 log2 of the drafter's estimate that it is accepted, given that its parent is"""
 
 
@@ -271,8 +271,8 @@ class Advance:
     ref: int = uint(2, max=U32)
     """number of the drafter's deepest node on the committed path; 0: start at the last announced prefix"""
     tokens: tuple[int, ...] = tokens(3, max_items=MAX_NODES + 1)
-    credit: int | None = uint(4, max=U16, optional=True)
-    window: int | None = uint(5, min=1, max=MAX_NODES, optional=True)
+    credit: int | None = uint(4, max=U16, default=None)
+    window: int | None = uint(5, min=1, max=MAX_NODES, default=None)
 
 
 @message(MessageType.DETACH, plane="draft", senders=(Role.LEADER, Role.DRAFTER))
@@ -310,7 +310,7 @@ class Verify:
     position: int = uint(2, max=U32)
     base: bytes = bstr(3, size=SHORT_DIGEST_BYTES)
     tokens: tuple[int, ...] = tokens(4, max_items=MAX_NODES)
-    parents: bytes | None = bstr(5, max=MAX_NODES, optional=True)
+    parents: bytes | None = bstr(5, max=MAX_NODES, default=None)
 
 
 @message(MessageType.VERDICT, plane="verify", senders=(Role.VERIFIER,))
@@ -320,18 +320,18 @@ class Verdict:
     round: int = uint(1, max=U32)
     accepted: int = uint(2, max=MAX_NODES)
     """number of the deepest accepted node; 0: none"""
-    token: int | None = uint(3, max=MAX_VOCABULARY - 1, optional=True)
+    token: int | None = uint(3, max=MAX_VOCABULARY - 1, default=None)
     """the target's own token after it; absent only when the path itself ended the stream"""
     digest: bytes = bstr(4, size=SHORT_DIGEST_BYTES)
     """name of the prefix after path and token"""
     margin: int = uint(5, max=U32)
     """smallest margin of the walk (section "Sampling")"""
-    finish: int | None = uint(6, max=U16, optional=True)
-    compute_us: int | None = uint(7, max=U32, optional=True)
+    finish: int | None = uint(6, max=U16, default=None)
+    compute_us: int | None = uint(7, max=U32, default=None)
     """duration of the forward, microseconds"""
-    rows: int | None = uint(9, max=U32, optional=True)
+    rows: int | None = uint(9, max=U32, default=None)
     """rows of the forward, all sessions together"""
-    queue_us: int | None = uint(11, max=U32, optional=True)
+    queue_us: int | None = uint(11, max=U32, default=None)
     """from receipt of VERIFY to the start of the forward"""
 
 

@@ -72,47 +72,52 @@ class Array(Kind):
 
 # ---------------------------------------------------------------- field constructors
 
+REQUIRED = dataclasses.MISSING
+"""A field without ``default=None`` must be there. (Type checkers know the word ``default``.)"""
 
-def _field(key: int, kind: Kind, optional: bool) -> Any:
+
+def _field(key: int, kind: Kind, default: Any) -> Any:
     metadata = {"key": key, "kind": kind}
-    if optional:
-        return dataclasses.field(default=None, metadata=metadata)
-    return dataclasses.field(metadata=metadata)
+    if default is REQUIRED:
+        return dataclasses.field(metadata=metadata)
+    if default is not None:
+        raise LocalError(f"key {key}: a field that may be absent has the default None, no other")
+    return dataclasses.field(default=None, metadata=metadata)
 
 
-def uint(key: int, *, min: int = 0, max: int = U64, optional: bool = False) -> Any:
+def uint(key: int, *, min: int = 0, max: int = U64, default: Any = REQUIRED) -> Any:
     """An unsigned integer within ``min..max``."""
-    return _field(key, Uint(min, max), optional)
+    return _field(key, Uint(min, max), default)
 
 
-def bstr(key: int, *, size: int | None = None, min: int = 0, max: int = 0, optional: bool = False) -> Any:
+def bstr(key: int, *, size: int | None = None, min: int = 0, max: int = 0, default: Any = REQUIRED) -> Any:
     """A byte string of exactly ``size`` bytes, or of ``min..max``."""
-    return _field(key, Bytes(min, max) if size is None else Bytes(size, size), optional)
+    return _field(key, Bytes(min, max) if size is None else Bytes(size, size), default)
 
 
-def tstr(key: int, *, max: int, optional: bool = False) -> Any:
+def tstr(key: int, *, max: int, default: Any = REQUIRED) -> Any:
     """A text string of at most ``max`` bytes of UTF-8."""
-    return _field(key, Text(max), optional)
+    return _field(key, Text(max), default)
 
 
-def tokens(key: int, *, min_items: int = 0, max_items: int, optional: bool = False) -> Any:
+def tokens(key: int, *, min_items: int = 0, max_items: int, default: Any = REQUIRED) -> Any:
     """A token string: a tuple of ids here, a byte string of three bytes each on the wire."""
-    return _field(key, Tokens(min_items, max_items), optional)
+    return _field(key, Tokens(min_items, max_items), default)
 
 
-def uints(key: int, *, max: int, max_items: int, optional: bool = False) -> Any:
+def uints(key: int, *, max: int, max_items: int, default: Any = REQUIRED) -> Any:
     """An array of unsigned integers up to ``max``."""
-    return _field(key, Uints(max, max_items), optional)
+    return _field(key, Uints(max, max_items), default)
 
 
-def sub(key: int, record: type, *, optional: bool = False) -> Any:
+def sub(key: int, record: type, *, default: Any = REQUIRED) -> Any:
     """A nested record."""
-    return _field(key, Sub(record), optional)
+    return _field(key, Sub(record), default)
 
 
-def array(key: int, record: type, *, max_items: int, optional: bool = False) -> Any:
+def array(key: int, record: type, *, max_items: int, default: Any = REQUIRED) -> Any:
     """An array of nested records."""
-    return _field(key, Array(record, max_items), optional)
+    return _field(key, Array(record, max_items), default)
 
 
 # ---------------------------------------------------------------- records and messages
