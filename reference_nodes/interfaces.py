@@ -134,7 +134,7 @@ def _overview(available: Sequence[Interface]) -> str:
         return "No interface is up and has an address."
     return "There are: " + "; ".join(
         f"{item.name} ({', '.join(item.addresses or item.ipv6)}{', skipped: ' + item.skip if item.skip else ''})"
-        for item in available
+        for item in sorted(available, key=lambda item: bool(item.skip))
     )
 
 
