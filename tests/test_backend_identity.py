@@ -15,6 +15,7 @@ from backend_models import ODD, SMALL, write_model
 
 from reference_nodes.backends.base import CacheFull, TargetBackend, TreeRequest
 from reference_nodes.backends.loading import load_target
+from reference_nodes.backends.target import LlamaTarget
 from reference_nodes.models_store import ModelError, ModelFiles, locate
 
 
@@ -51,13 +52,13 @@ def path_of(prefix: list[int], tokens: list[int], parents: list[int], node: int)
 
 
 def campaign(
-    target: TargetBackend, reference: TargetBackend, seed: int, rounds: int, largest: int = 12, longest: int = 150
+    target: LlamaTarget, reference: TargetBackend, seed: int, rounds: int, largest: int = 12, longest: int = 150
 ) -> int:
     """Trees have up to `largest` tokens, prefixes about `longest`. Returns the number of rows compared, all equal."""
     rng = np.random.default_rng(seed)
     alone = Alone(reference)
     sessions: dict[int, list[int]] = {}
-    compared = 0
+    compared, slots = 0, target.free_slots
     for _ in range(rounds):
         for key in range(4):
             if key not in sessions or len(sessions[key]) > longest or rng.random() < 0.03:
@@ -90,6 +91,10 @@ def campaign(
                 sessions[key] = sessions[key][: int(rng.integers(1, len(sessions[key]) + 1))]
             elif action < 0.85:
                 target.release(key)
+    target.release("never seen")
+    for key in range(4):
+        target.release(key)
+    assert target.free_slots == slots  # no slot was lost or given back twice
     return compared
 
 

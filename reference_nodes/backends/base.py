@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -103,6 +103,16 @@ class Candidates:
     logits: np.ndarray  # float32 [K]
 
 
+@dataclass
+class Counters:
+    """What a backend did so far; for `status` and benchmarks."""
+
+    forwards: int = 0
+    rows: int = 0  # rows computed by those forwards
+    head_rows: int = 0  # rows sent through the output head
+    evictions: int = 0  # sessions whose cache was dropped for lack of slots
+
+
 class Rows(Protocol):
     """The logits of one request's nodes, possibly computed when asked for; valid until the key's next
     request.
@@ -126,6 +136,7 @@ class TargetBackend(Protocol):
     max_context: int  # positions, draft nodes included
     max_rows: int  # rows that one forward holds; a larger call is split, never refused
     profile: NumericProfile
+    counters: Counters
 
     def cached(self, key: Hashable, prefix: Sequence[int]) -> int:
         """How many leading positions of `prefix` are computed already. Changes nothing."""
@@ -158,6 +169,7 @@ class DraftBackend(Protocol):
     name: str
     vocab_size: int
     max_context: int
+    counters: Counters
 
     def expand(self, requests: Sequence[ExpandRequest]) -> list[list[Candidates]]:
         """For each request (distinct keys), for each of its `nodes`: the candidates for the next token.
@@ -169,17 +181,6 @@ class DraftBackend(Protocol):
     def release(self, key: Hashable) -> None:
         """Forget the session. Unknown keys are fine."""
         ...
-
-
-@dataclass
-class Counters:
-    """What a backend did so far; for `status` and benchmarks."""
-
-    forwards: int = 0
-    rows: int = 0  # rows computed by those forwards
-    head_rows: int = 0  # rows sent through the output head
-    evictions: int = 0  # sessions whose cache was dropped for lack of slots
-    extra: dict[str, int] = field(default_factory=dict)
 
 
 def check_tree(prefix: Sequence[int], tokens: Sequence[int], parents: Sequence[int], vocab_size: int) -> None:

@@ -55,6 +55,11 @@ class Engine:
         self._hidden = np.empty((model.slots, model.config.hidden), np.float32)
         self._sessions: dict[Hashable, SessionCache] = {}  # least recently used first
 
+    @property
+    def free_slots(self) -> int:
+        """Cache slots that no session holds."""
+        return len(self._slots)
+
     def cached(self, key: Hashable, prefix: Sequence[int]) -> int:
         """How many leading positions of `prefix` are computed."""
         cache = self._sessions.get(key)

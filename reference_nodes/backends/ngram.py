@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from .base import BadRequest, Candidates, ExpandRequest, check_tree
+from .base import BadRequest, Candidates, Counters, ExpandRequest, check_tree
 
 LONGEST, SHORTEST = 4, 2  # lengths of the n-grams looked up; a single token recurs too often to mean much
 CHOICES = 4  # distinct continuations offered per node
@@ -49,10 +49,13 @@ class NgramDraft:
             raise BadRequest(f"ngram: lengths {shortest}..{longest} and {choices} choices make no lookup")
         self._longest, self._shortest, self._choices = longest, shortest, choices
         self._sessions: dict[Hashable, _Index] = {}
+        self.counters = Counters()
 
     def expand(self, requests: Sequence[ExpandRequest]) -> list[list[Candidates]]:
         """Per node: up to `choices` ids. Longer matches score higher, then frequent, then recent ones."""
         answers = []
+        self.counters.forwards += 1
+        self.counters.rows += sum(len(request.nodes) for request in requests)
         for request in requests:
             check_tree(request.prefix, request.tokens, request.parents, self.vocab_size)
             index = self._index(request.key, request.prefix)

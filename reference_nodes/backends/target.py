@@ -63,6 +63,11 @@ class LlamaTarget:
         self._engine, self._head = Engine(model, vocab_size, max_rows), head
         self.counters = self._engine.counters
 
+    @property
+    def free_slots(self) -> int:
+        """Cache slots that no session holds."""
+        return self._engine.free_slots
+
     def cached(self, key: Hashable, prefix: Sequence[int]) -> int:
         """How many leading positions of `prefix` are computed already."""
         return self._engine.cached(key, prefix)
