@@ -9,6 +9,8 @@ A call yields four 32-bit words. Noise for token v is word v mod 4 of block v di
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 MASK32 = 0xFFFF_FFFF
@@ -24,22 +26,36 @@ DOMAIN_TM1_TARGET = 16
 DOMAIN_TM1_DRAFT = 17
 
 
-def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The bare bijection: four counter words and two key words (each u32) to four words."""
-    c0, c1, c2, c3 = counter
+Schedule = tuple[tuple[int, int], ...]
+
+
+def key_schedule(key: tuple[int, int]) -> Schedule:
+    """The ten round keys."""
     k0, k1 = key
-    for _ in range(ROUNDS):
+    return tuple(((k0 + n * W0) & MASK32, (k1 + n * W1) & MASK32) for n in range(ROUNDS))
+
+
+@lru_cache(maxsize=4096)
+def _schedule_of(seed: int) -> Schedule:
+    return key_schedule((seed & MASK32, seed >> 32))
+
+
+def _rounds(c0: int, c1: int, c2: int, c3: int, schedule: Schedule) -> tuple[int, int, int, int]:
+    for k0, k1 in schedule:
         p0 = M0 * c0
         p1 = M1 * c2
         c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & MASK32, (p0 >> 32) ^ c3 ^ k1, p0 & MASK32
-        k0 = (k0 + W0) & MASK32
-        k1 = (k1 + W1) & MASK32
     return c0, c1, c2, c3
+
+
+def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The bare bijection: four counter words and two key words (each u32) to four words."""
+    return _rounds(*counter, key_schedule(key))
 
 
 def words(seed: int, domain: int, position: int, block: int) -> tuple[int, int, int, int]:
     """The four words of one block. seed, position: u64; domain, block: u32."""
-    return philox4x32((block, domain, position & MASK32, position >> 32), (seed & MASK32, seed >> 32))
+    return _rounds(block, domain, position & MASK32, position >> 32, _schedule_of(seed))
 
 
 def words_array(seed: int, domain: int, position: int, blocks: np.ndarray) -> np.ndarray:
@@ -47,12 +63,11 @@ def words_array(seed: int, domain: int, position: int, blocks: np.ndarray) -> np
     u64 = np.uint64
     low, s32 = u64(MASK32), u64(32)
     m0, m1 = u64(M0), u64(M1)
-    k0, k1 = seed & MASK32, seed >> 32
     n = len(blocks)
     c0 = blocks.astype(u64)
     c1, c2, c3 = (np.full(n, word, u64) for word in (domain, position & MASK32, position >> 32))
     p0, p1 = np.empty(n, u64), np.empty(n, u64)
-    for _ in range(ROUNDS):
+    for k0, k1 in _schedule_of(seed):
         np.multiply(c0, m0, out=p0)
         np.multiply(c2, m1, out=p1)
         # c0 and c2 are read by now, so their memory takes the new words.
@@ -64,8 +79,6 @@ def words_array(seed: int, domain: int, position: int, blocks: np.ndarray) -> np
         c2 ^= u64(k1)
         np.bitwise_and(p1, low, out=c1)
         np.bitwise_and(p0, low, out=c3)
-        k0 = (k0 + W0) & MASK32
-        k1 = (k1 + W1) & MASK32
     out = np.empty((n, 4), np.uint32)
     out[:, 0], out[:, 1], out[:, 2], out[:, 3] = c0, c1, c2, c3
     return out
