@@ -44,6 +44,7 @@ MAX_WRONG = 5
 MAX_CONVERSATIONS = 8
 MAX_JOIN_PAYLOAD = 1 << 15
 FAREWELL_SECONDS = 1.0
+UNSPECIFIED = ("", "0.0.0.0", "::")
 
 
 class JoinError(NodeError):
@@ -241,6 +242,9 @@ async def _listen(hosts: Sequence[str], port: int) -> list[trio.SocketListener]:
     listeners: list[trio.SocketListener] = []
     faults = []
     for host in hosts:
+        if host in UNSPECIFIED:
+            faults.append(f"{host}: means every address, and a newcomer needs one that leads here")
+            continue
         try:
             listeners += await trio.open_tcp_listeners(port, host=host)
         except OSError as fault:
@@ -398,5 +402,5 @@ async def _receive(stream: tls.Stream, *kinds: type) -> object:
             if not isinstance(message, kinds) or frame.channel != 0:
                 expected = " or ".join(kind.__name__ for kind in kinds)
                 text = f"{type(message).__name__} on channel {frame.channel}, where {expected} on channel 0 was due"
-                raise PeerError(ErrorCode.MESSAGE_UNEXPECTED, "J-3", text, message_type=frame.type)
+                raise PeerError(ErrorCode.MESSAGE_UNEXPECTED, "J-2", text, message_type=frame.type)
             return message

@@ -387,3 +387,5 @@ async def test_an_authority_that_answers_nonsense(cluster, foreign, home, lie, m
 async def test_no_address_to_listen_on(cluster):
     with pytest.raises(JoinError, match=r"cannot listen.*192\.0\.2\.77"):
         await offer(cluster, ["192.0.2.77"], on_token=lambda token: None)
+    with pytest.raises(JoinError, match="means every address"):
+        await offer(cluster, ["0.0.0.0", "::"], on_token=lambda token: None)
