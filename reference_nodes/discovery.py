@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -116,7 +117,12 @@ async def open_multicast(interfaces: Sequence[Interface]) -> AsyncIterator[Multi
     """Join the multicast group on ``interfaces``. Raises :class:`MulticastUnavailable`."""
     addresses = [item.multicast_address for item in interfaces if item.multicast_address]
     names = ", ".join(item.name for item in interfaces) or "no interface"
+    if not addresses:
+        raise _unavailable(names, "no interface with an address was named")
     try:
+        # zeroconf leaves a socket open when one of several addresses cannot be bound, so that is tried before.
+        for address in addresses:
+            _check_bindable(address)
         zc = await trio.to_thread.run_sync(partial(Zeroconf, interfaces=addresses, use_asyncio=False))
     except (OSError, RuntimeError) as fault:
         raise _unavailable(names, str(fault)) from fault
@@ -316,6 +322,13 @@ class Browser:
             log.info("ignored: %r does not say where it is", name)
         elif name not in self._changed:
             self._note(name, ServiceStateChange.Updated)
+
+
+def _check_bindable(address: str) -> None:
+    """Raises OSError if ``address`` is not one of this machine's."""
+    target = socket.getaddrinfo(address, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]
+    with socket.socket(target[0], socket.SOCK_DGRAM) as trial:
+        trial.bind(target[4])
 
 
 async def _finish(close: Any) -> None:

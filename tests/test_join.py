@@ -208,7 +208,12 @@ async def test_a_newcomer_becomes_a_node_that_others_accept(cluster, home):
         nursery.start_soon(trio.serve_listeners, greet, listeners)
         stream = await tls.connect(HOST, listeners[0].socket.getsockname()[1], loaded)
         assert tls.peer_node_id(stream) == resident.node_id
-        await trio.sleep_forever()
+        try:
+            await stream.receive_some(1)
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            await trio.aclose_forcefully(stream)
     assert seen == [loaded.node_id]
 
 

@@ -205,6 +205,7 @@ async def test_a_client_without_a_certificate(alice):
         with pytest.raises(trio.BrokenResourceError) as caught:
             await stream.receive_some(100)
         assert "we showed no certificate" in str(explain("x", caught.value))
+        await trio.aclose_forcefully(stream)
         fault = await acceptor.results.receive()
         assert isinstance(fault, TlsFailure)
         assert "showed no certificate" in str(fault)
@@ -356,6 +357,7 @@ async def test_a_client_that_says_nothing(alice):
         transport = await trio.open_tcp_stream(HOST, port)
         await results.receive()
         assert await transport.receive_some(1) == b""  # and the connection is closed
+        await transport.aclose()
 
 
 @pytest.mark.trio
@@ -398,6 +400,7 @@ async def test_plain_tcp_has_to_be_asked_for():
             await tls.connect_plain(HOST, port)
         stream = await tls.connect_plain(HOST, port, allow_plain_loopback=True)
         assert await stream.receive_some(10) == b"plain"
+        await stream.aclose()
 
 
 @pytest.mark.parametrize(
