@@ -16,6 +16,7 @@ import cbor2
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.registry import MAX_DEPTH, ErrorCode
 
+U64_MAX = (1 << 64) - 1
 UINT, NEGATIVE, BYTES, TEXT, ARRAY, MAP, TAG, SIMPLE = range(8)
 _FORBIDDEN = {NEGATIVE: "a negative integer", TAG: "a tag", SIMPLE: "a float or simple value"}
 
@@ -94,7 +95,7 @@ def _walk(item: Any, depth: int) -> None:
             last = key
             inner = type(value)
             if inner is int:
-                if value < 0:
+                if not 0 <= value <= U64_MAX:
                     raise _Refused
             elif inner is not bytes and inner is not str:
                 _walk(value, depth - 1)
@@ -104,7 +105,7 @@ def _walk(item: Any, depth: int) -> None:
         for value in item:
             _walk(value, depth - 1)
     elif kind is int:
-        if item < 0:
+        if not 0 <= item <= U64_MAX:
             raise _Refused
     elif kind is not bytes and kind is not str:
         raise _Refused

@@ -8,6 +8,7 @@ from typing import Any
 from dsdproto.wire.tokens import pack_tokens, unpack_tokens
 
 CLAUSE_BOUNDS = "R-5"
+U64_MAX = (1 << 64) - 1
 
 
 class Fault(Exception):

@@ -21,10 +21,9 @@ from typing import Any, TypeVar, dataclass_transform
 
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.registry import ErrorCode, Role
-from dsdproto.wire.kinds import Bytes, Fault, Kind, Text, Tokens, Uint, Uints, bounds_fault, shown
+from dsdproto.wire.kinds import U64_MAX, Bytes, Fault, Kind, Text, Tokens, Uint, Uints, bounds_fault, shown
 
 T = TypeVar("T")
-U64 = (1 << 64) - 1
 
 CLAUSE_KEYS = "R-1"
 CLAUSE_MANDATORY = "R-4"
@@ -85,7 +84,7 @@ def _field(key: int, kind: Kind, default: Any) -> Any:
     return dataclasses.field(default=None, metadata=metadata)
 
 
-def uint(key: int, *, min: int = 0, max: int = U64, default: Any = REQUIRED) -> Any:
+def uint(key: int, *, min: int = 0, max: int = U64_MAX, default: Any = REQUIRED) -> Any:
     """An unsigned integer within ``min..max``."""
     return _field(key, Uint(min, max), default)
 
