@@ -157,6 +157,22 @@ def test_nothing_is_computed_twice(tmp_path: Path) -> None:
     assert target.cached("s", [1, 2, 3]) == 0
 
 
+def test_an_interrupted_forward_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ModelFiles("llama", "model", write_model(tmp_path, SMALL))
+    target = load_target(files)
+    expected = load_target(files).score([TreeRequest("s", [1, 2, 3])])[0].row(0)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target._engine.model, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            target.score([TreeRequest("s", [1, 2, 3])])
+    assert target.cached("s", [1, 2, 3]) == 0 and target.free_slots == target._engine.model.slots
+    assert np.array_equal(target.score([TreeRequest("s", [1, 2, 3])])[0].row(0), expected)
+
+
 @pytest.mark.parametrize(
     ("request_", "error", "says"),
     [

@@ -6,7 +6,7 @@ Target and drafter are both this engine; they differ in the nodes they ask for a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,7 +85,7 @@ class Engine:
             self._reserve(count, {key})
             plan = _Plan()
             self._extend(cache, prefix[have : have + count], plan)
-            self._run(plan)
+            self._run(plan, {key})
         return have + count
 
     def hidden_states(self, trees: Sequence[Tree]) -> list[np.ndarray]:
@@ -109,7 +109,7 @@ class Engine:
             self._extend(cache, tree.prefix[len(cache.tokens) :], plan)
             nodes = self._grow(cache, tree, needed, plan)
             picked.append([nodes[node].slot for node in tree.wanted])
-        self._run(plan)
+        self._run(plan, keys)
         return [self._hidden[slots] for slots in picked]
 
     def _closure(self, tree: Tree) -> list[int]:
@@ -140,7 +140,7 @@ class Engine:
     def _reserve(
         self,
         count: int,
-        keys: set[Hashable],
+        keys: Collection[Hashable],
         work: Sequence[tuple[Tree, list[int]]] = (),
         caches: Sequence[SessionCache] = (),
     ) -> None:
@@ -182,7 +182,8 @@ class Engine:
         return found
 
     def _grow(self, cache: SessionCache, tree: Tree, needed: Sequence[int], plan: _Plan) -> dict[int, Node]:
-        nodes, tails, chain = {0: cache.root}, {0: []}, cache.chain
+        nodes, chain = {0: cache.root}, cache.chain
+        tails: dict[int, list[int]] = {0: []}
         for node in needed[1:]:
             above, token = tree.parents[node - 1], int(tree.tokens[node - 1])
             child = nodes[above].children.get(token)
@@ -194,7 +195,16 @@ class Engine:
                 plan.add(token, child.slot, chain, tails[node])
         return nodes
 
-    def _run(self, plan: _Plan) -> None:
+    def _run(self, plan: _Plan, keys: Collection[Hashable]) -> None:
+        try:
+            self._compute(plan)
+        except BaseException:
+            # The caches list rows that were never computed: forget them rather than answer from them.
+            for key in keys:
+                self.release(key)
+            raise
+
+    def _compute(self, plan: _Plan) -> None:
         for start in range(0, len(plan.tokens), self.max_rows):
             part = slice(start, start + self.max_rows)
             positions = np.array(plan.positions[part], np.int32)

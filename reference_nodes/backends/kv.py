@@ -7,7 +7,7 @@ rollback, or the end of a session moves no data: slots are only relabelled or gi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class SessionCache:
         """Give every slot back."""
         self._roll_back(0)
 
-    def _free(self, nodes: Sequence[Node] | object) -> None:
-        for top in list(nodes):  # type: ignore[call-overload]
+    def _free(self, tops: Iterable[Node]) -> None:
+        for top in list(tops):
             for node in top.subtree():
                 self._slots.give(node.slot)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -45,11 +46,14 @@ def main() -> None:
     def ids(count: int) -> list[int]:
         return [int(t) for t in rng.integers(0, target.vocab_size, count)]
 
+    def score(prefix: list[int], rows: int) -> None:
+        target.score([TreeRequest("s", prefix, ids(rows), range(rows))])
+
     print(f"{target.name}: ms per forward without the head, by rows\ncontext " + "".join(f"{n:>8}" for n in ROWS))
     for context in CONTEXTS:
         prefix = ids(context)
         target.prefill("s", prefix, context)
-        cells = [best_ms(lambda n=n, p=prefix: target.score([TreeRequest("s", p, ids(n), range(n))])) for n in ROWS]
+        cells = [best_ms(partial(score, prefix, n)) for n in ROWS]
         print(f"{context:7} " + "".join(f"{cell:8.1f}" for cell in cells))
     begin = time.thread_time()
     target.prefill("new", ids(512), 512)
@@ -57,11 +61,13 @@ def main() -> None:
     if args.draft:
         draft, prefix = load_draft(locate(args.draft), files), ids(256)
         draft.expand([ExpandRequest("s", prefix)])
+
+        def expand(count: int) -> None:
+            draft.expand([ExpandRequest("s", prefix, ids(count), [0] * count, range(1, count + 1))])
+
         print(f"{draft.name}: ms to expand new nodes below one parent, context 256")
         for n in (1, 2, 4, 8):
-            nodes = range(1, n + 1)
-            work = best_ms(lambda n=n, nodes=nodes: draft.expand([ExpandRequest("s", prefix, ids(n), [0] * n, nodes)]))
-            print(f"{n:7} {work:7.2f}")
+            print(f"{n:7} {best_ms(partial(expand, n)):7.2f}")
 
 
 if __name__ == "__main__":
