@@ -119,6 +119,7 @@ def rows() -> dict[str, dict[int, str]]:
         "spread": dict(enumerate(spread)),
         "flat": dict(enumerate(flat)),
         "ties": dict(enumerate(bits_of(x) for x in (1.0, 2.0, 2.0, -0.0, 0.0, 2.0, 1.0))),
+        "equal": dict(enumerate([bits_of(1.0)] * 4)),
         "masked": dict(enumerate([MINUS_INF, bits_of(1.5), MINUS_INF, bits_of(1.25), MINUS_INF])),
         "single": {7: bits_of(-3.0)},
         "huge": dict(enumerate(bits_of(x) for x in (3e38, -3e38, 3e38, 1e9, 0.0, 2.7e8, 2.6e8))),
@@ -142,6 +143,7 @@ def coupled() -> dict:
         {**plain, "top_p": 1},
         {**plain, "top_p": 58982},
         {"temperature": 45875, "top_k": 20, "top_p": 62259},
+        {**plain, "top_p": 32768},  # on `equal` the weights reach the need exactly
     ]
     cases = []
     for name, row in rows().items():

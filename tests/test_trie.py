@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsdproto.prefix import PrefixChain
+from dsdproto.sampling import CoupledSampler, SamplingParameters, walk
+from dsdproto.testmodel import TestModel, context_of
 from dsdproto.trie import Calibration, DraftTrie, TrieError, Waste
 
 
@@ -100,6 +102,18 @@ def test_a_token_that_the_target_made_itself_came_late():
     result = t.commit([1, 2], accepted=1)
     assert result.origins == (("a",), ()) and result.accepted == Counter(a=1)
     assert causes(result.waste) == {"late": 1} and set(paths(t)) == {(3,)}
+    balance(t)
+
+
+def test_a_graft_says_which_nodes_hold_its_tokens():
+    t = trie(max_nodes=3, max_ahead=3)
+    assert t.graft(*name(), [1, 2], None, "a").nodes == (1, 2)
+    t.commit([1])
+    # behind the root, the same as a live node, new, and too deep
+    assert t.graft(*name(), [1, 2, 3, 4, 5], None, "b").nodes == (None, 2, 3, 4, None)
+    assert t.graft(*name(1), [7, 8], None, "c", [255, 255]).nodes == (None, None)  # evicted at once
+    assert t.graft(*name(1, 9), [7], None, "c").nodes == (None,)  # parked
+    assert set(t.children(None)) == {2} and set(t.children(2)) == {3} and t.children(99) == {}
     balance(t)
 
 
@@ -382,3 +396,78 @@ def test_the_same_inputs_make_the_same_trie(steps):
     play(one, steps)
     play(two, steps)
     assert one.best_subtree(99) == two.best_subtree(99) and one.waste == two.waste
+
+
+# -- the point of it all -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.randoms(use_true_random=False),
+    st.sampled_from([SamplingParameters(), SamplingParameters.from_floats(0.8, 3, 0.95)]),
+    st.sampled_from([0, 30000, 60000, 65536]),
+)
+def test_reordered_duplicated_lost_and_stale_proposals_change_no_token(random, parameters, agreement):
+    """Three drafters whose proposals travel badly; the stream is that of the target alone, and the books balance."""
+    target = TestModel.parse("tm-1:v=64,s=5")
+    drafters = [TestModel.parse(f"tm-1:v=64,s=5,a={agreement},d={d}") for d in range(3)]
+    sampler = CoupledSampler(parameters, 8)
+    prompt = [9, 8, 7]
+    length = 40
+
+    alone = list(prompt)
+    while len(alone) < length:
+        logits, ids = target.candidates(context_of(alone))
+        alone.append(sampler.choose(logits, len(alone), ids).token)
+
+    committed = chain(*prompt)
+    t = DraftTrie(3, committed.digest, max_nodes=24, max_ahead=12, history=8, max_parked=4)
+    wire: list[tuple] = []
+    rounds = 0
+    while committed.position < length:
+        rounds += 1
+        for source, model in enumerate(drafters):
+            # Draft from the end of a recent prefix, sometimes of an older one.
+            base = list(committed.tokens[: committed.position - random.choice((0, 0, 0, 1, 2))])
+            base = base if len(base) >= 3 else list(prompt)
+            rows, tokens, parents, costs = [base], [], [], []
+            for parent in range(random.randint(1, 5)):
+                if parent >= len(rows):
+                    break
+                logits, ids = model.candidates(context_of(rows[parent]))
+                for child in sampler.ranked(logits, len(rows[parent]), random.randint(1, 2), ids):
+                    rows.append([*rows[parent], child.token])
+                    tokens.append(child.token)
+                    parents.append(parent)
+                    costs.append(child.cost)
+            wire.append((len(base), chain(*base).short, tokens, parents, source, costs))
+        random.shuffle(wire)
+        for _ in range(random.randint(0, len(wire))):
+            proposal = wire.pop()
+            if random.random() < 0.8:
+                t.graft(*proposal)
+            if random.random() < 0.2:
+                wire.append(proposal)
+        wire = wire[-6:]
+
+        tree = t.best_subtree(random.randint(0, 8))
+        paths_of = [list(committed.tokens)]
+        for token, parent in zip(tree.tokens, tree.parents):
+            paths_of.append([*paths_of[parent], token])
+        result = walk(
+            tree.tokens,
+            tree.parents,
+            lambda node, paths_of=paths_of: target.candidates(context_of(paths_of[node])),
+            sampler,
+            tree.position,
+            length - tree.position,
+        )
+        commit = t.commit(result.tokens, len(result.accepted))
+        drafted = len(result.accepted)
+        assert [bool(origin) for origin in commit.origins] == [n < drafted for n in range(len(result.tokens))]
+        committed.extend(result.tokens)
+        assert committed.tokens == tuple(alone[: committed.position])
+        assert t.digest == committed.digest
+        balance(t)
+    if agreement == 65536:
+        assert rounds < length - 3  # drafts did help
