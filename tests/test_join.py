@@ -14,15 +14,13 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from dsdproto.errors import PeerError
-from dsdproto.identity import IdentityError, JoinToken, join_payload, sign, spki_of
+from dsdproto.identity import IdentityError, JoinToken, join_payload, node_id_of, sign, spki_of
 from dsdproto.registry import ErrorCode
 from dsdproto.wire.codec import encode_message
 from dsdproto.wire.frames import encode_frame
 from dsdproto.wire.messages import Error, Join, Joined, Ping
-from reference_nodes import join as joining
-from reference_nodes import tls, trust
+from reference_nodes import join_service, tls, trust
 from reference_nodes.join import (
-    MAX_WRONG,
     Admitted,
     JoinBroken,
     JoinDesk,
@@ -34,6 +32,8 @@ from reference_nodes.join import (
     join,
     offer,
 )
+from reference_nodes.join_service import MAX_WRONG
+from reference_nodes.join_wire import receive_message
 from reference_nodes.paths import AlreadyThere, BadName, cluster_dir, node_dir
 
 HOST = "127.0.0.1"
@@ -128,7 +128,7 @@ def test_the_holder_of_the_token_is_let_in_once(cluster, make):
     joined = desk.decide(message, "h:2")
     assert isinstance(joined, Joined)
     assert (desk.admitted.name, desk.admitted.address) == ("new", "h:2")
-    assert desk.admitted.node_id == joining.node_id_of(key.public_key())
+    assert desk.admitted.node_id == node_id_of(key.public_key())
     assert refused(desk, message, "used already") == "J-6"
     assert refused(desk, request(desk.token), "used already") == "J-6"
 
@@ -345,7 +345,7 @@ async def test_garbage_gets_an_answer_and_disturbs_nobody(cluster, home, garbage
         stream = await tls.connect_join(host, int(port), token.authority)
         if garbage:
             await stream.send_all(garbage)
-            answer = await joining._receive(stream, Error)
+            answer = await receive_message(stream, Error)
             assert (answer.code, bool(answer.clause), bool(answer.text)) == (code, True, True)
         await stream.aclose()
         await join(token, home)
@@ -353,7 +353,7 @@ async def test_garbage_gets_an_answer_and_disturbs_nobody(cluster, home, garbage
 
 @pytest.mark.trio
 async def test_only_so_many_conversations_at_once(cluster, home, monkeypatch):
-    monkeypatch.setattr(joining, "MAX_CONVERSATIONS", 1)
+    monkeypatch.setattr(join_service, "MAX_CONVERSATIONS", 1)
     async with offering(cluster) as (token, _):
         host, port = token.addresses[0].split(":")
         idle = await tls.connect_join(host, int(port), token.authority)
@@ -371,7 +371,7 @@ async def test_only_so_many_conversations_at_once(cluster, home, monkeypatch):
 async def test_an_authority_that_answers_nonsense(cluster, foreign, home, lie, monkeypatch):
     def decide(desk, message, address=""):
         honest = honestly(desk, message, address)
-        other = foreign.certificate.public_bytes(joining.Encoding.DER)
+        other = foreign.certificate.public_bytes(join_service.Encoding.DER)
         changes = {
             "cluster": {"cluster": bytes(16)},
             "authority": {"authority": other},
