@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat: `dsdp bench identity`, `dsdp bench speed`, `dsdp bench wire`."""

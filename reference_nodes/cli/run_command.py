@@ -1,0 +1,201 @@
+"""``dsdp run``: one prompt, streamed as it commits, coloured by who proposed each token."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from dsdproto.registry import Role
+from reference_nodes.cli.options import (
+    Prompt,
+    UsageError,
+    add_command,
+    add_json,
+    add_network,
+    add_node,
+    add_sampling,
+    count,
+    sampling_of,
+)
+from reference_nodes.cli.output import Painter, figures, say
+from reference_nodes.cli.runner import run_trio
+
+if TYPE_CHECKING:
+    from reference_nodes.cli.generation import Generation
+    from reference_nodes.cli.texts import Vocabulary
+    from reference_nodes.node import Node
+
+DEFAULT_MODEL = "smollm2"
+LEADER_SECONDS = 10.0
+
+
+def add(parsers: Any) -> None:
+    parser = add_command(
+        parsers,
+        "run",
+        run,
+        "generate text from a prompt",
+        "Generate text from a prompt on a leader that is found by multicast DNS or given with --peer. Text appears as "
+        "it commits: "
+        "coloured where a drafter proposed it, plain where it is the target's own token.",
+        'dsdp run "Why is the sky blue?"\n'
+        'dsdp run "Why is the sky blue?" --temperature 0.8 --seed 7 --max-tokens 200\n'
+        'dsdp run "Count to ten." --peer 192.168.1.5:7171 --json\n'
+        "dsdp run - < question.txt",
+    )
+    parser.add_argument("prompt", metavar="PROMPT", help="the text; - reads it from stdin")
+    parser.add_argument(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help=f"the target, whose tokenizer must be here (default: what the leader offers, else {DEFAULT_MODEL})",
+    )
+    add_sampling(parser, max_tokens=256)
+    parser.add_argument(
+        "--drafters",
+        type=count(0, 1 << 16),
+        default=8,
+        metavar="N",
+        help="most drafters to use; 0: the target alone (default: %(default)s)",
+    )
+    parser.add_argument("--raw", action="store_true", help="the prompt as it is, without the model's chat template")
+    add_node(parser, client=True)
+    add_network(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    return run_trio(_run, args)
+
+
+async def _run(args: argparse.Namespace) -> int:
+    from reference_nodes.cli.generation import generate
+    from reference_nodes.cli.network import client_config
+    from reference_nodes.cli.texts import Vocabulary
+    from reference_nodes.client import make_contract
+    from reference_nodes.node import open_node
+
+    text = sys.stdin.read() if args.prompt == "-" else args.prompt
+    if not text:
+        raise UsageError("the prompt is empty")
+    sampling = sampling_of(args)
+    config, fault = await client_config(args)
+    async with open_node(config) as node:
+        try:
+            link = node.peers.links[await node.leader_link(None, LEADER_SECONDS)]
+        except Exception:
+            if fault:
+                say(f"note: {fault}")
+            raise
+        assert link.peer is not None
+        offered = [offer.name for offer in link.peer.models if offer.role == Role.VERIFIER]
+        name = args.model or (offered[0] if len(offered) == 1 else DEFAULT_MODEL)
+        vocabulary = await trio.to_thread.run_sync(Vocabulary, name)
+        contract = make_contract(
+            (vocabulary.size, vocabulary.digest),
+            vocabulary.encode(Prompt(text, args.raw)),
+            max_tokens=args.max_tokens,
+            sampling=sampling,
+            seed=args.seed,
+            stop_tokens=vocabulary.stop_tokens,
+            model=vocabulary.name if vocabulary.name in offered else "",
+        )
+        shown = Shower(vocabulary, None if args.json else Painter())
+        before = wire_bytes(node, link.number)
+        done = await generate(node, contract, max_drafters=args.drafters, leader=link.peer_id, show=shown)
+        shown.finish()
+        delivery = wire_bytes(node, link.number) - before
+    report = document(done, shown.text, delivery)
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print("\n\n" + summary_text(done, report, Painter()))
+    return 0
+
+
+class Shower:
+    """Turns committed tokens into text, and shows it at once unless ``painter`` is None."""
+
+    def __init__(self, vocabulary: Vocabulary, painter: Painter | None) -> None:
+        self.text = ""
+        self._stream = vocabulary.stream()
+        self._painter = painter
+        self._origin = 0
+
+    def __call__(self, tokens: tuple[int, ...], origins: bytes) -> None:
+        for token, origin in zip(tokens, origins):
+            self._origin = origin
+            self._out(self._stream.push([token]))
+
+    def finish(self) -> None:
+        """What was held back because a character was not complete."""
+        self._out(self._stream.finish())
+
+    def _out(self, text: str) -> None:
+        self.text += text
+        if self._painter is not None and text:
+            self._painter.write(self._painter.origin(text, self._origin))
+
+
+def wire_bytes(node: Node, number: int) -> int:
+    """Bytes on the wire of one link so far, both directions, TLS records included."""
+    link = node.peers.links.get(number)
+    return 0 if link is None else link.traffic.wire.received + link.traffic.wire.sent
+
+
+def document(done: Generation, text: str, delivery: int) -> dict[str, Any]:
+    """What ``--json`` prints. ``delivery``: bytes on the wire between this client and the leader."""
+    from reference_nodes.cli.generation import drafter_list, finish_name, ratio, summary
+
+    return {
+        "model": done.model,
+        "text": text,
+        "finish": finish_name(done.finish),
+        "drafters": drafter_list([done]),
+        **summary([done]),
+        "delivery_bytes_per_committed_token": ratio(delivery, len(done.tokens)),
+        "tokens_per_s": round(done.rate, 3),
+        "time_to_first_token_s": round(done.first, 4),
+        "seconds": round(done.seconds, 4),
+        "token_ids": done.tokens,
+        "origins": list(done.origins),
+        "profile": done.profile,
+    }
+
+
+def summary_text(done: Generation, report: dict[str, Any], painter: Painter) -> str:
+    """The figures under the text."""
+    from reference_nodes.cli.generation import finish_name
+
+    rows = {
+        "tokens": f"{report['tokens']}, ended by {finish_name(done.finish)}",
+        "speed": f"{done.rate:.1f} tokens/s, first after {1000 * done.first:.0f} ms",
+        "drafted": f"{done.drafted}, of which {done.accepted} accepted ({percent(report['acceptance_rate'])})",
+        "per round": f"{shown(report['mean_acceptance_length'])} tokens; "
+        f"{shown(report['target_forwards_per_token'])} target forwards per token",
+        "delivery": f"{shown(report['delivery_bytes_per_committed_token'])} bytes per token between leader and here",
+        "from": legend(done, painter),
+    }
+    return figures(rows)
+
+
+def legend(done: Generation, painter: Painter) -> str:
+    """Who proposed how many of the tokens, each in its colour."""
+    parts = []
+    for number, share in done.by_drafter.items():
+        entry = done.drafters.get(number)
+        who = "the target itself" if number == 0 else (entry.model if entry else f"drafter {number}")
+        parts.append(painter.origin(f"{who} {share}", number))
+    return ", ".join(parts) or "nobody"
+
+
+def percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.0f} %"
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
