@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from llvmlite import ir
@@ -313,8 +314,9 @@ def _forward(module: ir.Module, shape: Shape) -> None:
     e.finish()
 
 
+@lru_cache(maxsize=8)
 def compile_forward(shape: Shape, cpu: str | None = None, features: str | None = None) -> Library:
-    """Compile `forward` and `gemm` for one model shape.
+    """Compile `forward` and `gemm` for one model shape (under a second; the code is shared, it holds no state).
 
     `cpu` and `features` choose another code generation for tests: the bits must not change.
     """
