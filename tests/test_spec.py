@@ -1,0 +1,476 @@
+"""SPEC.md against the code: tables, limits, CDDL, clause ids, examples.
+
+Every check is a function of the text, so that `test_a_wrong_text_is_noticed` can hand it a text with one mistake in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from conformance import example_session as example
+from dsdproto import registry
+from dsdproto.effects import Computed, Deliver, LinkUp, Received, Refuse, Send
+from dsdproto.prefix import extend_digest
+from dsdproto.registry import Feature, Role, default_scope
+from dsdproto.roles.client import Client, ClientState, Completed
+from dsdproto.roles.drafter import Drafter, DrafterConfig, _Node
+from dsdproto.roles.verifier import Verifier, VerifierConfig
+from dsdproto.roles.work import VerifyDone, Walked
+from dsdproto.testmodel import TestModel, context_of
+from dsdproto.trie import Waste
+from dsdproto.wire import messages
+from dsdproto.wire.cddl import cddl
+from dsdproto.wire.codec import decode_message
+from dsdproto.wire.frames import FrameDecoder
+from dsdproto.wire.kinds import Bytes, Kind, Text, Tokens, Uint, Uints
+from dsdproto.wire.messages import ModelOffer, Propose, Verdict
+from dsdproto.wire.schema import MESSAGES, SPECS, Array, Field, Sub
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = ROOT / "SPEC.md"
+CODE = ("dsdproto", "reference_nodes", "conformance")
+CLAUSE = re.compile(r"^\*\*([A-Z][A-Z0-9]*(?:-[A-Z][A-Z0-9]*)?-\d+)(?:r\d+)?\*\* \((MUST|SHOULD|MAY)\) ", re.M)
+LEVELS = ("MAY", "SHOULD", "MUST")
+NO_CLAUSES = {"UTF-8", "SHA-256", "P-256", "TM-1", "X-509"}
+FAMILIES = re.compile(r"\b((?:S-(?:PFX|RNG|SAMP|TM1)|TRIE|ROLE|REJ|DI|CH|[A-Z])-\d+)\b")
+"""What looks like a clause id of this document, in running text."""
+
+
+@cache
+def spec() -> str:
+    return SPEC.read_text("utf-8")
+
+
+# ---------------------------------------------------------------- reading the document
+
+
+def section(text: str, title: str) -> str:
+    """What stands under a heading of any level, up to the next one of that level or above."""
+    match = re.search(rf"^(#+) {re.escape(title)}\s*$", text, re.M)
+    assert match, f"SPEC.md has no heading {title!r}"
+    rest = text[match.end() :]
+    end = re.search(rf"^#{{1,{len(match[1])}}} ", rest, re.M)
+    return rest[: end.start()] if end else rest
+
+
+def prose(text: str, title: str) -> str:
+    """A section as one line: where lines break is of no account."""
+    return " ".join(re.sub(r"^> ?", "", section(text, title), flags=re.M).split())
+
+
+def rows(text: str, title: str) -> list[list[str]]:
+    """Cells of the first table under a heading, without its head."""
+    lines = section(text, title).splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("|")), None)
+    assert first is not None, f"no table under {title!r}"
+    table = []
+    for line in lines[first + 2 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+    return table
+
+
+def between(text: str, name: str) -> str:
+    """What stands between the two markers of a generated part."""
+    match = re.search(rf"<!-- begin: {name} -->\n(.*?)\n<!-- end: {name} -->", text, re.S)
+    assert match, f"SPEC.md has no part marked {name!r}"
+    return match[1]
+
+
+def clauses(text: str) -> dict[str, tuple[str, str]]:
+    """Level and text by clause id. A clause ends at the next clause, heading, example or rationale."""
+    found: dict[str, tuple[str, str]] = {}
+    starts = list(CLAUSE.finditer(text))
+    for here, after in zip(starts, [*starts[1:], None]):
+        body = text[here.end() : after.start() if after else len(text)]
+        body = re.split(r"^(?:#|>|<!--)", body, maxsplit=1, flags=re.M)[0]
+        assert here[1] not in found, f"clause {here[1]} is there twice"
+        found[here[1]] = (here[2], body)
+    return found
+
+
+# ---------------------------------------------------------------- clauses
+
+
+def check_clauses(text: str) -> None:
+    """Ids are unique, bold ids are all in the usual form, and no word of a clause is stronger than its level."""
+    known = clauses(text)
+    assert len(known) > 150
+    for match in re.finditer(r"^\*\*([A-Z][A-Z0-9-]*-\d+)", text, re.M):
+        assert match[1] in known, f"{match[0]!r} does not begin a clause in the form of section 2.2"
+    for name, (level, body) in known.items():
+        strongest = max(re.findall(r"\b(MUST|SHOULD|MAY)\b", body), key=LEVELS.index, default=level)
+        assert LEVELS.index(strongest) <= LEVELS.index(level), f"clause {name} is {level}, but says {strongest}"
+
+
+def check_references(text: str) -> None:
+    known = clauses(text)
+    for match in FAMILIES.finditer(text):
+        if match[1] not in NO_CLAUSES:
+            line = text.count("\n", 0, match.start()) + 1
+            assert match[1] in known, f"line {line} refers to {match[1]}, which is no clause"
+
+
+def check_links(text: str) -> None:
+    """Every link within the document leads to a heading; section numbers that are referred to exist."""
+    headings = re.findall(r"^#+ (.+?)\s*$", text, re.M)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        assert anchor in anchors, f"no heading for the link #{anchor}"
+    numbers = {match[0] for heading in headings if (match := re.match(r"\d+(\.\d+)*", heading))}
+    outside = re.sub(r"(?:RFC|FIPS) ?\d+[^.;)]{0,12}[Ss]ections? [\d.]+", "", text)
+    for number in re.findall(r"\bsections? (\d+(?:\.\d+)*)", outside):
+        assert number in numbers, f"there is no section {number}"
+
+
+def cited_in_code() -> dict[str, str]:
+    """Clause ids that the code cites, each with a place. Test files are not searched."""
+    found: dict[str, str] = {}
+    for package in CODE:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            source = path.read_text("utf-8")
+            where = path.relative_to(ROOT).as_posix()
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    whole = re.fullmatch(r"[A-Z][A-Z0-9]*(?:-[A-Z][A-Z0-9]*)?-\d+", node.value)
+                    if whole and node.value not in NO_CLAUSES:
+                        found[node.value] = f"{where}:{node.lineno}"
+            for number, line in enumerate(source.splitlines(), 1):
+                for match in FAMILIES.finditer(line):
+                    if match[1] not in NO_CLAUSES:
+                        found.setdefault(match[1], f"{where}:{number}")
+    return found
+
+
+def check_code_citations(text: str) -> None:
+    known = clauses(text)
+    missing = [f"{name} ({where})" for name, where in sorted(cited_in_code().items()) if name not in known]
+    assert not missing, f"the code cites clauses that SPEC.md does not have: {', '.join(missing)}"
+
+
+# ---------------------------------------------------------------- messages and records
+
+
+def type_text(kind: Kind) -> str:
+    """A field's type as section 2.3 writes it."""
+    match kind:
+        case Uint(low, high):
+            return f"uint {low}..{high}"
+        case Bytes(low, high):
+            return f"bstr {low}" if low == high else f"bstr {low}..{high}"
+        case Text(limit):
+            return f"tstr 0..{limit}"
+        case Tokens(low, high):
+            return f"tokens {low}..{high}"
+        case Uints(high, count):
+            return f"[uint 0..{high}] 0..{count}"
+        case Sub(record):
+            return record.__name__
+        case Array(record, count):
+            return f"[{record.__name__}] 0..{count}"
+    raise AssertionError(kind)
+
+
+def field_row(field: Field) -> list[str]:
+    optional = ", optional" if field.optional else ""
+    return [str(field.key), field.name, type_text(field.kind) + optional]
+
+
+def heading_of(cls: type) -> str:
+    code = SPECS[cls].type
+    return f"Record {cls.__name__}" if code is None else f"{registry.MessageType(code).name} (0x{code:02x})"
+
+
+def check_fields(text: str) -> None:
+    """Each message and record has a heading of its own with exactly the fields of the code."""
+    for cls, table in SPECS.items():
+        title = heading_of(cls)
+        if not table.fields:
+            assert "| key |" not in section(text, title), f"{title} has no fields"
+            continue
+        found = [row[:3] for row in rows(text, title)]
+        assert found == [field_row(field) for field in table.fields], f"fields of {title}"
+
+
+def check_message_types(text: str) -> None:
+    found = {int(row[0], 16): row[1:] for row in rows(text, "20.3 Message types")}
+    assert found.keys() == MESSAGES.keys()
+    for code, cls in MESSAGES.items():
+        table = SPECS[cls]
+        senders = "any" if len(table.senders) == len(Role) else ", ".join(role.name.lower() for role in table.senders)
+        want = [registry.MessageType(code).name, table.plane, senders, "yes" if table.opens else ""]
+        assert found[code] == want, f"type {code:#04x}"
+    words = prose(text, "20.3 Message types")
+    reserved, private = registry.RESERVED_TYPES, registry.PRIVATE_TYPES
+    assert f"0x{reserved[0]:02x} to 0x{reserved[-1]:02x} are reserved" in words
+    assert f"0x{private[0]:02x} to 0x{private[-1]:02x} are for private use" in words
+    grease = registry.GREASE_TYPES
+    assert f"0x{grease[0]:02x}, 0x{grease[1]:02x}, ..., 0x{grease[-1]:02x}" in words
+
+
+# ---------------------------------------------------------------- registries and numbers
+
+REGISTRIES = {
+    "20.4 Roles": registry.Role,
+    "20.5 Features": registry.Feature,
+    "20.6 Verification methods": registry.Method,
+    "20.7 Commit profiles": registry.CommitProfile,
+    "20.8 Finish codes": registry.Finish,
+    "20.9 Detach reasons": registry.DetachReason,
+}
+
+
+def check_registries(text: str) -> None:
+    for title, numbers in REGISTRIES.items():
+        found = [(int(row[0]), row[1].upper()) for row in rows(text, title)]
+        assert found == [(int(number), number.name) for number in numbers], title
+    waste = [(int(row[0]), row[1]) for row in rows(text, "20.10 Waste causes")]
+    assert waste == list(enumerate(str(cause) for cause in Waste))
+    features = prose(text, "20.5 Features")
+    assert ", ".join(f"0x{feature:04x}" for feature in registry.GREASE_FEATURES) in features
+    assert f"Grease keys of HELLO: {', '.join(map(str, registry.GREASE_KEYS))}." in features
+
+
+def check_errors(text: str) -> None:
+    known = clauses(text)
+    found = rows(text, "20.11 Error codes")
+    want = [[f"0x{int(code):04x}", code.name, default_scope(code).name.lower()] for code in registry.ErrorCode]
+    assert [row[:3] for row in found] == want
+    for row in found:
+        cited = re.findall(r"[A-Z][A-Z-]*-\d+", row[3])
+        assert cited, f"{row[1]} is cited with no clause"
+        assert all(name in known for name in cited), row
+        assert row[4], f"{row[1]} has no meaning"
+
+
+def check_limits(text: str) -> None:
+    for name, value, *_ in rows(text, "20.2 Limits and fixed numbers"):
+        home = registry if hasattr(registry, name) else messages
+        assert int(value) == getattr(home, name), name
+    for name in (registry.ALPN, registry.ALPN_JOIN, registry.SERVICE_TYPE):
+        assert f"`{name}`" in prose(text, "20.2 Limits and fixed numbers")
+
+
+def check_role_numbers(text: str) -> None:
+    named = dict(re.findall(r"^\| (\w+) \((\d)\) \|", section(text, "3 Roles, and what each gets to see"), re.M))
+    assert named == {role.name.lower(): str(int(role)) for role in Role}
+
+
+def check_cddl(text: str) -> None:
+    assert between(text, "cddl") == f"```cddl\n{cddl()}```"
+
+
+# ---------------------------------------------------------------- examples
+
+
+def check_example(text: str) -> None:
+    assert between(text, "session") == example.markdown()
+
+
+def check_small_examples(text: str) -> None:
+    digest = example.vocabulary_digest
+    assert digest([b"a", b"", b"bc"]) == hashlib.sha256(bytes.fromhex("000000016100000000000000026263")).digest()
+    vocabulary = prose(text, "11.3 Vocabulary")
+    assert f"`{digest([b'a', b'', b'bc']).hex()}`" in vocabulary
+    assert f"TM-1 with v = 8: `{digest([str(i).encode() for i in range(8)]).hex()}`" in vocabulary
+    model = TestModel.parse("tm-1:v=4096,s=7")
+    profile = hashlib.sha256(example.profile_text(model).encode()).hexdigest()
+    profiles = prose(text, "11.6 Numeric profiles: when may bytes be compared")
+    assert f"For N = `{model.name}` the digest is `{profile}`" in profiles
+
+
+def check_bias_example(text: str) -> None:
+    """22.8: two verifiers, the longest verdict wins."""
+    p, q = (Fraction(1, 2), Fraction(1, 2)), (Fraction(3, 4), Fraction(1, 4))
+    accept = [min(Fraction(1), p[x] / q[x]) for x in (0, 1)]
+    some = [1 - (1 - a) ** 2 for a in accept]
+    first = q[0] * some[0]  # the correction is never token 1: p - q is positive for token 2 alone
+    assert (accept[0], some[0], first) == (Fraction(2, 3), Fraction(8, 9), Fraction(2, 3))
+    for number in ("p/q = 2/3", "1 - (1/3)^2 = 8/9", "3/4 * 8/9 = 2/3, not 1/2"):
+        assert number in prose(text, '22.8 Why no "longest verdict wins"')
+
+
+CHECKS: list[Callable[[str], None]] = [
+    check_clauses,
+    check_references,
+    check_links,
+    check_code_citations,
+    check_fields,
+    check_message_types,
+    check_registries,
+    check_errors,
+    check_limits,
+    check_role_numbers,
+    check_cddl,
+    check_example,
+    check_small_examples,
+    check_bias_example,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_spec(check: Callable[[str], None]) -> None:
+    check(spec())
+
+
+MISTAKES: list[tuple[Callable[[str], None], str, str]] = [
+    (check_clauses, "**S-3** (MUST)", "**S-2** (MUST)"),
+    (check_clauses, "**S-3** (MUST) A drafter", "**S-3.** A drafter"),
+    (check_clauses, "**S-13** (SHOULD)", "**S-13** (MAY)"),
+    (check_references, "by S-9", "by S-99"),
+    (check_links, "(#18-tm-1-the-test-model)", "(#18-tm-1)"),
+    (check_links, "(section 17)", "(section 99)"),
+    (check_code_citations, "**V-4** (MUST)", "**V-44** (MUST)"),
+    (check_code_citations, "**S-SAMP-12** (MUST)", "**S-SAMP-92** (MUST)"),
+    (check_fields, "| 3 | base | bstr 16 |", "| 3 | base | bstr 32 |"),
+    (check_fields, "| 4 | credit | uint 0..65535, optional |", "| 4 | credit | uint 0..65535 |"),
+    (check_message_types, "| 0x36 | ADVANCE | draft | leader |", "| 0x36 | ADVANCE | draft | drafter |"),
+    (
+        check_message_types,
+        "0x50 to 0x6f are reserved for the commit plane (",
+        "0x50 to 0x7f are reserved for the commit plane (",
+    ),
+    (check_registries, "| 4 | CONTEXT_FULL |", "| 3 | CONTEXT_FULL |"),
+    (check_registries, "| 5 | evicted |", "| 5 | dropped |"),
+    (check_errors, "| 0x0118 | CREDIT_EXCEEDED | session |", "| 0x0118 | CREDIT_EXCEEDED | connection |"),
+    (check_limits, "| MAX_NODES | 255 |", "| MAX_NODES | 256 |"),
+    (check_role_numbers, "| drafter (3) |", "| drafter (4) |"),
+    (check_cddl, "\nattach = {", "\nattach = { "),
+    (check_example, "accepted=5, token=2729", "accepted=5, token=2730"),
+    (check_small_examples, "`a5453db8", "`b5453db8"),
+    (check_bias_example, "8/9", "7/9"),
+]
+
+
+@pytest.mark.parametrize("check, right, wrong", MISTAKES, ids=lambda value: getattr(value, "__name__", None))
+def test_a_wrong_text_is_noticed(check: Callable[[str], None], right: str, wrong: str) -> None:
+    assert right in spec(), f"{right!r} is not in SPEC.md: choose another mistake for this test"
+    with pytest.raises(AssertionError):
+        check(spec().replace(right, wrong, 1))
+
+
+# ---------------------------------------------------------------- the long example, read back from the document
+
+
+@cache
+def frames() -> list[tuple[str, str, int, object]]:
+    """(sender, receiver, channel, message) of the session in appendix A, from its hexadecimal alone."""
+    out = []
+    for block in re.findall(r"^(\w+) -> (\w+): \w+.*\n((?:    [0-9a-f ]+\n?)+)", between(spec(), "session"), re.M):
+        (frame,) = FrameDecoder().feed(bytes.fromhex(block[2].replace("\n", " ")))
+        out.append((block[0], block[1], frame.channel, decode_message(frame)))
+    return out
+
+
+def test_the_example_is_complete() -> None:
+    said = [type(message).__name__ for _, _, _, message in frames()]
+    assert len(said) == len(example.handshake()) + len(example.session())
+    assert {"Hello", "Ready", "Open", "Opened", "Block", "End", "Attach", "Attached", "Propose", "Advance"} <= set(said)
+    assert {"Detach", "Assign", "Assigned", "Verify", "Verdict", "Release"} <= set(said)
+
+
+def test_the_example_satisfies_the_client() -> None:
+    client = Client(example.SESSION, example.CONTRACT, max_drafters=1, origins=True)
+    sent = client.open(7, 1)
+    assert [effect.message for effect in sent] == [
+        message for sender, _, channel, message in frames() if sender == "client" and channel
+    ]
+    effects = []
+    for sender, receiver, channel, message in frames():
+        if (sender, receiver) == ("leader", "client") and channel:
+            effects += client.handle(Received(7, channel, message), 0.0)
+    assert not [effect for effect in effects if isinstance(effect, Refuse)]
+    assert client.state is ClientState.ENDED
+    assert isinstance(effects[-1], Deliver) and isinstance(effects[-1].item, Completed)
+    assert client.tokens == (723, 531, 555, 371, 908, 2729, 2011, 464)
+
+
+def test_the_example_is_what_the_target_alone_says() -> None:
+    """The stream above is also the example of TM-1's own section."""
+    prefix = list(example.CONTRACT.prompt)
+    for _ in range(example.CONTRACT.max_tokens):
+        logits, ids = example.TARGET.candidates(context_of(prefix))
+        prefix.append(example.SAMPLER.choose(logits, len(prefix), ids).token)
+    assert prefix[3:] == [723, 531, 555, 371, 908, 2729, 2011, 464]
+
+
+def test_the_example_is_what_a_verifier_answers() -> None:
+    offer = ModelOffer(
+        role=int(Role.VERIFIER),
+        name=example.TARGET.name,
+        vocabulary_size=example.TARGET.vocabulary,
+        vocabulary_digest=example.VOCABULARY,
+        max_context=example.MAX_CONTEXT,
+        profile=example.PROFILE,
+        profile_text=example.PROFILE_TEXT,
+    )
+    verifier = Verifier(VerifierConfig(offer, max_nodes=example.MAX_NODES))
+    answers = []
+    for sender, receiver, channel, message in frames():
+        if (sender, receiver) != ("leader", "verifier"):
+            continue
+        effects = verifier.handle(Received(7, channel, message), 0.0)
+        while effects:
+            effect = effects.pop(0)
+            if isinstance(effect, Send):
+                answers.append(effect.message)
+            else:
+                assert not isinstance(effect, Refuse), effect
+                walks = [example.judge(item.prefix, item.tokens, item.parents) for item in effect.work.score]
+                walked = tuple(Walked(w.accepted[-1] if w.accepted else 0, w.tokens, w.margin) for w in walks)
+                prefilled = effect.work.prefill and len(effect.work.prefill.prefix)
+                done = VerifyDone(walked, prefilled, rows=0, seconds=0.0)
+                effects += verifier.handle(Computed(effect.job, done), 0.0)
+    want = [message for sender, _, _, message in frames() if sender == "verifier"]
+    fields = ("round", "accepted", "token", "digest", "margin", "finish")
+    assert answers[0] == want[0]
+    assert [[getattr(m, f) for f in fields] for m in answers[1:]] == [[getattr(m, f) for f in fields] for m in want[1:]]
+    assert all(isinstance(message, Verdict) for message in want[1:])
+
+
+def test_the_example_is_legal_for_a_drafter() -> None:
+    """ATTACH, the proposals that follow from it, ADVANCE with its reference to node 5, DETACH: nothing is refused."""
+    offer = ModelOffer(
+        role=int(Role.DRAFTER),
+        name=example.DRAFTER.name,
+        vocabulary_size=example.DRAFTER.vocabulary,
+        vocabulary_digest=example.VOCABULARY,
+        max_context=example.MAX_CONTEXT,
+    )
+    drafter = Drafter(DrafterConfig(offer))
+    hello = example.hello("leader", Role.LEADER)
+    drafter.handle(LinkUp(7, hello, frozenset(int(f) for f in Feature), dialer=True), 0.0)
+    key = (7, 2)
+    for sender, receiver, channel, message in frames():
+        if receiver == "drafter":
+            effects = drafter.handle(Received(7, channel, message), 0.0)
+            assert not [effect for effect in effects if isinstance(effect, Refuse)], effects
+        elif sender == "drafter" and isinstance(message, Propose):
+            _number_as_proposed(drafter, key, message)
+    assert key not in drafter.sessions
+
+
+def _number_as_proposed(drafter: Drafter, key: tuple[int, int], propose: Propose) -> None:
+    """Make the machine's session hold the nodes that the example's PROPOSE numbered."""
+    session = drafter.sessions[key]
+    assert (propose.position, propose.base) == (session.root.position, session.root.digest[:16])
+    nodes = [session.root]
+    parents = propose.parents if propose.parents is not None else bytes(range(len(propose.tokens)))
+    for token, parent in zip(propose.tokens, parents):
+        above = nodes[parent]
+        node = _Node(token, above, extend_digest(above.digest, token), above.position + 1, 0)
+        above.children[token] = node
+        session.sent += 1
+        node.number = session.sent
+        session.numbered[node.number] = node
+        session.nodes.append(node)
+        nodes.append(node)
