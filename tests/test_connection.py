@@ -140,6 +140,7 @@ def test_grease_is_sent_by_both_and_harms_nobody() -> None:
         assert end.open
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.binary(min_size=16, max_size=32), st.binary(min_size=16, max_size=32))
 def test_any_entropy_gives_a_handshake(one: bytes, two: bytes) -> None:
     wire = Wire()
@@ -220,6 +221,7 @@ def test_a_long_frame_in_the_handshake_is_refused_by_its_header() -> None:
     assert "FRAME_TOO_LONG" in down.reason
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.integers(1, 9), st.integers(0, 9), st.integers(1, 9), st.integers(0, 9), st.data()
 )
@@ -492,6 +494,7 @@ def test_a_flood_of_refused_openings_is_bounded() -> None:
     assert not end.channels.open
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.sampled_from(STATES), st.binary(max_size=200))
 def test_garbage_only_makes_events(state: str, data: bytes) -> None:
     end = acceptor_in(state)
@@ -500,7 +503,7 @@ def test_garbage_only_makes_events(state: str, data: bytes) -> None:
     frames_of(end.data_to_send())
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from(sorted(MESSAGES)), st.integers(0, 5), st.binary(max_size=30)), max_size=8))
 def test_garbage_in_frames_only_makes_events(items: list[tuple[int, int, bytes]]) -> None:
     end = acceptor_in("open")
@@ -608,7 +611,7 @@ def test_sending_before_the_handshake_is_a_local_error() -> None:
         Connection(Side.DIALER, HELLO, None, b"short", 0.0)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.data())
 def test_split_anywhere(data: st.DataObject) -> None:
     """The events do not depend on how the bytes were cut."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsdproto.errors import LocalError, PeerError
@@ -19,6 +19,7 @@ def test_known_bytes() -> None:
     assert encode_frame(0x34, 0x01020304, b"\xa0").hex() == "0000013401020304a0"
 
 
+@settings(deadline=None, derandomize=True)
 @given(FRAMES, st.data())
 def test_cut_anywhere(frames: list[Frame], data: st.DataObject) -> None:
     stream = b"".join(encode_frame(*frame) for frame in frames)
@@ -31,6 +32,7 @@ def test_cut_anywhere(frames: list[Frame], data: st.DataObject) -> None:
     decoder.finish()
 
 
+@settings(deadline=None, derandomize=True)
 @given(FRAMES)
 def test_byte_by_byte(frames: list[Frame]) -> None:
     decoder, got = FrameDecoder(), []

@@ -32,7 +32,7 @@ def test_every_code_point_has_a_class() -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=NAMES)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_round_trip(cls: type, data: st.DataObject) -> None:
     value = data.draw(instances(cls))
@@ -41,6 +41,7 @@ def test_round_trip(cls: type, data: st.DataObject) -> None:
     assert cbor.encode(cbor.decode(payload)) == payload
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(MESSAGES)).flatmap(lambda code: instances(MESSAGES[code])), st.integers(0, (1 << 32) - 1))
 def test_frames_carry_messages(message: Any, channel: int) -> None:
     (frame,) = FrameDecoder((1 << 24) - 1).feed(encode_message(channel, message))
@@ -205,6 +206,7 @@ def test_a_record_is_no_message() -> None:
         encode_message(0, sample(m.Limits))
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(MESSAGES)), st.binary(max_size=60))
 def test_garbage_gives_typed_errors(code: int, payload: bytes) -> None:
     try:
@@ -213,6 +215,7 @@ def test_garbage_gives_typed_errors(code: int, payload: bytes) -> None:
         assert error.message_type == code
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.data())
 def test_one_changed_byte_gives_a_message_or_a_typed_error(data: st.DataObject) -> None:
     cls = data.draw(st.sampled_from(CLASSES))
