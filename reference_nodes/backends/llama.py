@@ -14,7 +14,9 @@ import numpy as np
 
 from .base import UnsupportedModel
 from .hf_files import LlamaConfig, from_bf16, rope_tables
-from .kernels import GROUP, LAYER_FIELDS, PANEL, Shape, aligned, compile_forward, pack, padded
+from .jit import aligned
+from .kernels import GROUP, LAYER_FIELDS, PANEL, Shape, compile_forward, pack, padded
+from .quantised import BLOCK, pack_q4
 
 
 class Head:
@@ -22,8 +24,8 @@ class Head:
 
     def __init__(self, model: Llama, weight: np.ndarray) -> None:
         """`weight`: bfloat16 bits [ids, hidden]."""
-        self.size = weight.shape[0]
-        self._packed, self._columns = pack(weight), padded(weight.shape[0])
+        self.size, self._columns = weight.shape[0], padded(weight.shape[0])
+        self._packed = pack_q4(weight, self._columns) if model.q4 else pack(weight)
         self._gemm, self._hidden = model.gemm, model.config.hidden
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
@@ -41,16 +43,24 @@ class Head:
 class Llama:
     """One model's weights, its key/value pool and its compiled forward. Not safe for concurrent calls."""
 
-    def __init__(self, config: LlamaConfig, weights: Mapping[str, np.ndarray], slots: int, max_context: int) -> None:
-        """`slots`: positions that the key/value pool holds; memory is used as slots are.
+    def __init__(
+        self, config: LlamaConfig, weights: Mapping[str, np.ndarray], slots: int, max_context: int, q4: bool = False
+    ) -> None:
+        """`slots`: positions that the key/value pool holds; memory is used as slots are. `q4`: quantise the
+        matrices to four bits (see `quantised`), for drafting.
 
         Raises UnsupportedModel where a tensor is missing or has another shape than the configuration says.
         """
         self.config, self.slots, self.max_context = config, slots, min(max_context, config.max_positions)
-        c = config
+        c, self.q4 = config, q4
+        if q4 and (c.hidden % BLOCK or c.intermediate % BLOCK or c.heads * c.head_dim % BLOCK):
+            raise UnsupportedModel(
+                f"four-bit drafting needs sizes that are multiples of {BLOCK}: hidden_size is {c.hidden}, "
+                f"intermediate_size {c.intermediate}, attention width {c.heads * c.head_dim}"
+            )
         shape = Shape(c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.intermediate, c.eps)
-        self._library = compile_forward(shape)
-        self._forward, self.gemm = self._library.function("forward"), self._library.function("gemm")
+        library = compile_forward(shape, q4=True) if q4 else compile_forward(shape)
+        self._forward, self.gemm = library.function("forward"), library.function("gemm_q4" if q4 else "gemm")
         self._shape, self._kv_width = shape, c.kv_heads * c.head_dim
 
         def tensor(name: str, *expected: int) -> np.ndarray:
@@ -60,6 +70,10 @@ class Llama:
                 raise UnsupportedModel(f"tensor {name}: {found}, expected floats {list(expected)}")
             return value
 
+        def matrix(*parts: np.ndarray) -> np.ndarray:
+            whole = np.concatenate(parts)
+            return pack_q4(whole, padded(len(whole))) if q4 else pack(whole)
+
         self.embedding = tensor("model.embed_tokens.weight", c.vocab_rows, c.hidden)
         table, self._keep = np.zeros((c.layers, len(LAYER_FIELDS)), np.int64), []
         q_width = c.heads * c.head_dim
@@ -67,18 +81,18 @@ class Llama:
             p = f"model.layers.{layer}."
             fields = {
                 "input_norm": from_bf16(tensor(p + "input_layernorm.weight", c.hidden)),
-                "qkv": pack(np.concatenate([
+                "qkv": matrix(
                     tensor(p + "self_attn.q_proj.weight", q_width, c.hidden),
                     tensor(p + "self_attn.k_proj.weight", self._kv_width, c.hidden),
                     tensor(p + "self_attn.v_proj.weight", self._kv_width, c.hidden),
-                ])),
-                "output": pack(tensor(p + "self_attn.o_proj.weight", c.hidden, q_width)),
+                ),
+                "output": matrix(tensor(p + "self_attn.o_proj.weight", c.hidden, q_width)),
                 "post_norm": from_bf16(tensor(p + "post_attention_layernorm.weight", c.hidden)),
-                "gate_up": pack(np.concatenate([
+                "gate_up": matrix(
                     tensor(p + "mlp.gate_proj.weight", c.intermediate, c.hidden),
                     tensor(p + "mlp.up_proj.weight", c.intermediate, c.hidden),
-                ])),
-                "down": pack(tensor(p + "mlp.down_proj.weight", c.hidden, c.intermediate)),
+                ),
+                "down": matrix(tensor(p + "mlp.down_proj.weight", c.hidden, c.intermediate)),
                 # Untouched pages of an empty array cost nothing, so the pool grows with use.
                 "keys": aligned((c.kv_heads, slots, c.head_dim), np.float32),
                 "values": aligned((c.kv_heads, slots, c.head_dim), np.float32),

@@ -23,7 +23,7 @@ def load_target(files: ModelFiles, cache_tokens: int = CACHE_TOKENS, max_context
         from .tm1 import tm1_target
 
         return tm1_target(files.options)
-    if files.kind != "llama" or files.path is None:
+    if files.kind != "llama" or files.path is None or files.options:
         raise ModelError(f"{files.name} proposes drafts only; a target is smollm2, tm-1, a model directory or a .gguf")
     from .llama import Head, Llama
     from .target import LlamaTarget
@@ -65,7 +65,7 @@ def load_draft(
         from .ngram import ngram_draft
 
         return ngram_draft(files.options)
-    from .draft import LlamaDraft
+    from .draft import CandidatesOf, LlamaDraft, PlainHead, TwoStepHead
     from .llama import Head, Llama
 
     assert files.path is not None
@@ -78,11 +78,16 @@ def load_draft(
             None,
             files.path,
         )
-    model = Llama(config, weights, cache_tokens, max_context)
+    q4 = files.options == "q4"
+    model = Llama(config, weights, cache_tokens, max_context, q4)
     size = _size(source, config)
     rows = model.head_weight(weights)
-    head = Head(model, rows[:size] if shortlist is None else rows[shortlist])
-    return LlamaDraft(files.name, model, head, size, shortlist)
+    head: CandidatesOf
+    if q4:
+        head = TwoStepHead(Head(model, rows[:size]), rows[:size])
+    else:
+        head = PlainHead(Head(model, rows[:size] if shortlist is None else rows[shortlist]), shortlist)
+    return LlamaDraft(files.name, model, head, size)
 
 
 def _own_draft(path: Path, target: ModelFiles | None):  # type: ignore[no-untyped-def]
