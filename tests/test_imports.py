@@ -23,10 +23,10 @@ CORE_MAY = {"cbor2", "cryptography", "numpy", "dsdproto"}
 WORLD = frozenset(
     name
     for line in (
-        "_thread asyncio concurrent contextvars ctypes datetime faulthandler fileinput ftplib getpass glob http",
-        "imaplib io locale logging mmap multiprocessing os pathlib pickle platform poplib queue random",
-        "resource sched secrets select selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl subprocess syslog tempfile",
-        "threading time tkinter urllib uuid warnings webbrowser xmlrpc zoneinfo",
+        "_thread asyncio concurrent contextvars ctypes datetime faulthandler fileinput ftplib getpass glob",
+        "http imaplib io locale logging mmap multiprocessing os pathlib pickle platform poplib queue random",
+        "resource sched secrets select selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl",
+        "subprocess syslog tempfile threading time tkinter urllib uuid warnings webbrowser xmlrpc zoneinfo",
     )
     for name in line.split()
 )
