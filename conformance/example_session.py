@@ -316,6 +316,10 @@ def reading(message: Any) -> str:
     return ", ".join(f"{name}={shown(value)}" for name, value in pairs if value is not None)
 
 
+def hex_lines(data: bytes) -> list[str]:
+    return [f"    {data[start : start + BYTES_A_LINE].hex()}" for start in range(0, len(data), BYTES_A_LINE)]
+
+
 def listing(steps: list[Step]) -> str:
     """Each frame: who to whom, what it says, header, payload."""
     out = []
@@ -324,16 +328,30 @@ def listing(steps: list[Step]) -> str:
         name = MessageType(type_of(step.message)).name
         out.append(f"{step.sender} -> {step.receiver}: {name} {reading(step.message)}".rstrip())
         out.append(f"    {frame[:3].hex()} {frame[3:4].hex()} {frame[4:8].hex()}")
-        payload = frame[8:]
-        out.extend(
-            f"    {payload[start : start + BYTES_A_LINE].hex()}" for start in range(0, len(payload), BYTES_A_LINE)
-        )
+        out += hex_lines(frame[8:])
     return "\n".join(out)
+
+
+def names() -> str:
+    """The contract, and the full digests of the prefixes that the session names (clauses S-2, S-PFX-1)."""
+    chain = chain_of(CONTRACT, judge_all())
+    lines = ["contract", *hex_lines(encode_payload(CONTRACT))]
+    for position in (0, 3, 9, 11):
+        lines += [f"d({position})", *hex_lines(chain.digest_at(position))]
+    return "\n".join(lines)
+
+
+def judge_all() -> tuple[int, ...]:
+    """The stream as the target alone says it."""
+    tokens: tuple[int, ...] = ()
+    for _ in range(CONTRACT.max_tokens):
+        tokens += judge((*CONTRACT.prompt, *tokens), (), ()).tokens
+    return tokens
 
 
 def markdown() -> str:
     """What stands between the markers of appendix A."""
-    return f"```\n{listing(handshake())}\n```\n\n```\n{listing(session())}\n```"
+    return "\n\n".join(f"```\n{part}\n```" for part in (listing(handshake()), names(), listing(session())))
 
 
 if __name__ == "__main__":

@@ -15,15 +15,20 @@ from pathlib import Path
 
 import pytest
 
+from conformance import example_identity
 from conformance import example_session as example
-from dsdproto import registry
+from dsdproto import connection, identity, registry
+from dsdproto.channels import PLANES
 from dsdproto.effects import Computed, Deliver, LinkUp, Received, Refuse, Send
+from dsdproto.policy.acceptance import UNSCORED
 from dsdproto.prefix import extend_digest
 from dsdproto.registry import Feature, Role, default_scope
 from dsdproto.roles.client import Client, ClientState, Completed
 from dsdproto.roles.drafter import Drafter, DrafterConfig, _Node
+from dsdproto.roles.leader import LeaderConfig
 from dsdproto.roles.verifier import Verifier, VerifierConfig
 from dsdproto.roles.work import VerifyDone, Walked
+from dsdproto.sampling import fixed
 from dsdproto.testmodel import TestModel, context_of
 from dsdproto.trie import Waste
 from dsdproto.wire import messages
@@ -33,6 +38,7 @@ from dsdproto.wire.frames import FrameDecoder
 from dsdproto.wire.kinds import Bytes, Kind, Text, Tokens, Uint, Uints
 from dsdproto.wire.messages import ModelOffer, Propose, Verdict
 from dsdproto.wire.schema import MESSAGES, SPECS, Array, Field, Sub
+from reference_nodes import txt
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "SPEC.md"
@@ -252,12 +258,87 @@ def check_errors(text: str) -> None:
         assert row[4], f"{row[1]} has no meaning"
 
 
+def ranges(cell: str) -> set[str]:
+    """Clause ids of a cell; `B-5 to B-8` are four."""
+    found = set(re.findall(r"[A-Z][A-Z-]*-\d+", cell))
+    for family, first, last in re.findall(r"([A-Z]+)-(\d+) to [A-Z]+-(\d+)", cell):
+        found.update(f"{family}-{number}" for number in range(int(first), int(last) + 1))
+    return found
+
+
+@cache
+def raised_in_code() -> dict[tuple[str, str], str]:
+    """(error code, clause) of every call in `dsdproto` that names both as constants, with a place."""
+    found = {}
+    for path in sorted((ROOT / "dsdproto").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            for code, clause in zip(node.args, node.args[1:]):
+                if (
+                    isinstance(code, ast.Attribute)
+                    and isinstance(code.value, ast.Name)
+                    and code.value.id == "ErrorCode"
+                    and isinstance(clause, ast.Constant)
+                ):
+                    found[code.attr, clause.value] = f"{path.name}:{node.lineno}"
+    return found
+
+
+def check_error_citations(text: str) -> None:
+    """Each pair of error code and clause that the code raises is in the table."""
+    listed = {row[1]: ranges(row[3]) for row in rows(text, "20.11 Error codes")}
+    pairs = raised_in_code()
+    assert len(pairs) > 40
+    for (code, clause), where in sorted(pairs.items()):
+        assert clause in listed[code], f"{where} raises {code} with {clause}, which the table does not list"
+
+
 def check_limits(text: str) -> None:
     for name, value, *_ in rows(text, "20.2 Limits and fixed numbers"):
         home = registry if hasattr(registry, name) else messages
         assert int(value) == getattr(home, name), name
     for name in (registry.ALPN, registry.ALPN_JOIN, registry.SERVICE_TYPE):
         assert f"`{name}`" in prose(text, "20.2 Limits and fixed numbers")
+
+
+def check_planes(text: str) -> None:
+    want = [
+        [
+            plane.name,
+            plane.opening.__name__.upper(),
+            plane.opener.name.lower(),
+            plane.answerer.name.lower(),
+            plane.answer.__name__.upper(),
+            plane.closing.__name__.upper(),
+        ]
+        for plane in PLANES
+    ]
+    assert rows(text, "9.2 Channels") == want
+
+
+def check_numbers_in_clauses(text: str) -> None:
+    """Numbers that clauses give in words, against the constants that the code has."""
+    known = clauses(text)
+    for name, phrase in {
+        "F-2": f"no longer than {connection.HANDSHAKE_MAX_PAYLOAD} bytes",
+        "C-5": f"not open after {connection.HANDSHAKE_SECONDS:g} seconds",
+        "C-11": f"{connection.ALLOWANCE} at once, {connection.REFILL_PER_SECOND} a second",
+        "H-3": {4: "four heartbeat intervals"}[connection.SILENT_HEARTBEATS],
+        "B-5": f"at most {registry.MAX_DEPTH} deep",
+        "N-3": f"modulo {identity.CHECK_MODULUS}",
+        "D-5": f"neutral score {UNSCORED}",
+        "L-4": f"{LeaderConfig().verifier_patience:g} seconds by default",
+        "DI-8": f"more than {txt.MAX_VALUE_BYTES} bytes or a TXT record of more than {txt.MAX_TXT_BYTES} bytes",
+        "S-SAMP-4": fixed.TABLE_DIGESTS["tail"],
+        "S-SAMP-6": f"{fixed.LOG2E_Q32} * 2^16",
+        "S-SAMP-8": f"at least {fixed.NOISE_MIN} and at most {fixed.NOISE_MAX}",
+    }.items():
+        # A table ends a clause for `clauses`, so look for the phrase up to the next clause.
+        body = text[text.index(f"\n**{name}** (") :]
+        end = CLAUSE.search(body, len(name) + 8)
+        assert phrase in " ".join(body[: end.start() if end else None].split()), f"{name}: {phrase}"
+        assert name in known
 
 
 def check_role_numbers(text: str) -> None:
@@ -274,6 +355,10 @@ def check_cddl(text: str) -> None:
 
 def check_example(text: str) -> None:
     assert between(text, "session") == example.markdown()
+
+
+def check_identities(text: str) -> None:
+    assert between(text, "identities") == example_identity.markdown()
 
 
 def check_small_examples(text: str) -> None:
@@ -308,10 +393,14 @@ CHECKS: list[Callable[[str], None]] = [
     check_message_types,
     check_registries,
     check_errors,
+    check_error_citations,
     check_limits,
+    check_planes,
+    check_numbers_in_clauses,
     check_role_numbers,
     check_cddl,
     check_example,
+    check_identities,
     check_small_examples,
     check_bias_example,
 ]
@@ -323,7 +412,7 @@ def test_spec(check: Callable[[str], None]) -> None:
 
 
 MISTAKES: list[tuple[Callable[[str], None], str, str]] = [
-    (check_clauses, "**S-3** (MUST)", "**S-2** (MUST)"),
+    (check_clauses, "**S-3** (MUST) A drafter", "**S-2** (MUST) A drafter"),
     (check_clauses, "**S-3** (MUST) A drafter", "**S-3.** A drafter"),
     (check_clauses, "**S-13** (SHOULD)", "**S-13** (MAY)"),
     (check_references, "by S-9", "by S-99"),
@@ -342,10 +431,14 @@ MISTAKES: list[tuple[Callable[[str], None], str, str]] = [
     (check_registries, "| 4 | CONTEXT_FULL |", "| 3 | CONTEXT_FULL |"),
     (check_registries, "| 5 | evicted |", "| 5 | dropped |"),
     (check_errors, "| 0x0118 | CREDIT_EXCEEDED | session |", "| 0x0118 | CREDIT_EXCEEDED | connection |"),
+    (check_error_citations, "| PREFIX_UNKNOWN | session | V-4, ", "| PREFIX_UNKNOWN | session | V-5, "),
+    (check_planes, "| OPEN | client |", "| OPEN | leader |"),
+    (check_numbers_in_clauses, "after 10 seconds", "after 20 seconds"),
     (check_limits, "| MAX_NODES | 255 |", "| MAX_NODES | 256 |"),
     (check_role_numbers, "| drafter (3) |", "| drafter (4) |"),
     (check_cddl, "\nattach = {", "\nattach = { "),
     (check_example, "accepted=5, token=2729", "accepted=5, token=2730"),
+    (check_identities, "aaaqeayei4", "aaaqeayei5"),
     (check_small_examples, "`a5453db8", "`b5453db8"),
     (check_bias_example, "8/9", "7/9"),
 ]
