@@ -116,7 +116,7 @@ def echo_sizes(played: tuple[Round, ...]) -> tuple[int, int]:
 
 
 def delivery_bytes(played: tuple[Round, ...]) -> float:
-    """Bytes per committed token on the link to the client: a BLOCK with origins in a TLS record of its own per round."""
+    """Bytes per committed token on the client's link: a BLOCK with origins in a TLS record of its own per round."""
     total = 0
     for item in played:
         origins = bytes([1] * item.accepted + [0])
@@ -251,5 +251,5 @@ def wire_text(found: dict[str, Any]) -> str:
         f"{found['tokens_per_round_full_agreement']:g} at 100 %\n\n{table(head, rows)}\n\n"
         f"the client's link besides: {found['delivery_bytes_per_committed_token']:g} bytes per token at 80 %, "
         f"{found['delivery_bytes_per_committed_token_full_agreement']:g} at 100 %\n"
-        "DSDP and the echo run over mutual TLS; ZMQ and HTTP here neither encrypt nor authenticate, and name no prefixes"
+        "DSDP and the echo run over mutual TLS; ZMQ and HTTP neither encrypt nor authenticate here, nor name prefixes"
     )

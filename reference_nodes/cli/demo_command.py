@@ -114,7 +114,7 @@ async def _demo(args: argparse.Namespace, drafters: list[str], logs: Path) -> in
             met = f"{len(members) + 1} node processes, met {met_text(cluster)}, linked over mutual TLS 1.3"
             print(f"\n{painter.bold('DSDP demo')}: {met}")
             rows = {"target": f"{args.model} at {cluster.target.address}"}
-            rows |= {child.name: f"{name} at {child.address}" for child, name in zip(cluster.members, drafters)}
+            rows |= {child.name: f"{name} at {child.address}" for child, name in zip(cluster.drafters, drafters)}
             print(figures(rows))
         demo = Demo(args, cluster, vocabulary, painter, len(drafters))
         await demo.warm_up()

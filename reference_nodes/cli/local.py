@@ -49,7 +49,9 @@ class LocalCluster:
     """the client"""
     identity: NodeIdentity
     target: Child
-    members: list[Child]
+    leaders: list[Child]
+    """besides the target"""
+    drafters: list[Child]
     fault: str
     """why multicast DNS was not used; empty: it was"""
     logs: Path
@@ -58,7 +60,11 @@ class LocalCluster:
     @property
     def leader(self) -> bytes:
         """Node id of the target's process, which leads too."""
-        return parse_node_id(self.target.node)
+        return self.id_of(self.target)
+
+    def id_of(self, child: Child) -> bytes:
+        """32 bytes."""
+        return parse_node_id(child.node)
 
     async def wire(self, leader: Child | None = None) -> Wire:
         """What a leader's links to drafters and verifiers carried so far.
@@ -76,7 +82,7 @@ class LocalCluster:
     @property
     def lost(self) -> list[Child]:
         """Processes that ended although nobody told them to."""
-        return [child for child in (self.target, *self.members) if child.ended]
+        return [child for child in (self.target, *self.leaders, *self.drafters) if child.ended]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +148,20 @@ def check_models(model: str, drafters: Sequence[str]) -> None:
 @asynccontextmanager
 async def open_local(
     model: str,
-    members: Sequence[Member],
+    drafters: Sequence[Member],
     say: Say,
     *,
     logs: Path,
+    leaders: Sequence[Member] = (),
     mdns: bool = True,
     in_order: bool = False,
     target_options: Sequence[str] = (),
 ) -> AsyncIterator[LocalCluster]:
-    """Start the target (leader and verifier in one process), the members and a client, and wait until all are linked.
+    """Start the target (leader and verifier in one process), the others and a client, and wait until all are linked.
 
+    :param leaders: more leaders, which have no model and use the target's.
     :param mdns: find each other by multicast DNS if it works here.
-    :param in_order: link members to the target one after another, so that sessions prefer earlier ones.
+    :param in_order: link drafters to the leaders one after another, so that sessions prefer earlier ones.
 
     Raises ChildFailed, ModelError, NodeError. All processes end with the block, however it ends.
     """
@@ -163,36 +171,47 @@ async def open_local(
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dsdp-")))
         authority = await trio.to_thread.run_sync(init_cluster, home / "cluster", "local")
-        for name in (TARGET, *(member.name for member in members)):
+        for name in (TARGET, *(member.name for member in (*leaders, *drafters))):
             create_identity(authority, home, name)
         identity = create_identity(authority, home, CLIENT)
         children = await stack.enter_async_context(open_children(home, logs))
         network = ("--no-mdns",) if fault else ("--interface", LOOPBACK)
-        say(f"starting the target {model} and {len(members)} more")
-        roles = ("--roles", "leader,verifier", "--model", model, "--host", LOOPBACK)
-        target = await children.start(TARGET, *roles, *target_options, *network)
-        started: list[Child] = []
-        if fault or in_order:
+        say(f"starting the target {model} and {len(leaders) + len(drafters)} more")
+        roles = ("--roles", "leader,verifier", "--model", model)
+        target = await children.start(TARGET, *roles, "--host", LOOPBACK, *target_options, *network)
+        leading, drafting = [target], []
+
+        async def start(member: Member, known: Sequence[Child]) -> Child:
+            peers = [option for child in known for option in ("--peer", child.address)] if fault else []
+            return await children.start(member.name, *member.options, "--host", LOOPBACK, *network, *peers)
+
+        if fault or in_order or leaders:
             await children.wait_ready(target)
-        for member in members:
-            peer = ("--peer", target.address) if fault else ()
-            started.append(await children.start(member.name, *member.options, "--host", LOOPBACK, *network, *peer))
+        for member in leaders:
+            leading.append(await start(member, [target]))
+            await children.wait_ready(leading[-1])
+            await children.wait_linked(leading[-1], [target])
+        for member in drafters:
+            drafting.append(await start(member, leading))
             if in_order:
-                await children.wait_ready(started[-1])
-                await children.wait_linked(target, started)
-        await children.wait_ready(target, *started)
-        await children.wait_linked(target, started)
+                await children.wait_ready(drafting[-1])
+                for leader in leading:
+                    await children.wait_linked(leader, drafting)
+        await children.wait_ready(target, *drafting)
+        for leader in leading:
+            await children.wait_linked(leader, drafting)
         config = NodeConfig(
             roles=(Role.CLIENT,),
             identity=identity,
             name=CLIENT,
             host=None,
-            peers=(target.address,) if fault else (),
+            peers=tuple(child.address for child in leading) if fault else (),
             interfaces=None if fault else (LOOPBACK,),
         )
         node = await stack.enter_async_context(open_node(config))
-        await node.leader_link(parse_node_id(target.node), LEADER_SECONDS)
-        yield LocalCluster(node, identity, target, started, fault, logs, children)
+        for leader in leading:
+            await node.leader_link(parse_node_id(leader.node), LEADER_SECONDS)
+        yield LocalCluster(node, identity, target, leading[1:], drafting, fault, logs, children)
 
 
 def met_text(cluster: LocalCluster) -> str:
