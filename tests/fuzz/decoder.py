@@ -10,21 +10,28 @@ Without it, the tests put every file of the corpus through :func:`check`. ``pyth
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.util
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from wire_samples import HELLO, hello, sample
+FUZZING = __name__ == "__main__" and importlib.util.find_spec("atheris") is not None
+if FUZZING:
+    import atheris
 
-from dsdproto.connection import Connection, Side
-from dsdproto.effects import LinkDown, LinkUp, Received
-from dsdproto.errors import PeerError
-from dsdproto.wire import cbor
-from dsdproto.wire.codec import decode_message, encode_message, encode_payload
-from dsdproto.wire.frames import FrameDecoder, encode_frame
-from dsdproto.wire.schema import MESSAGES, SPECS
+with atheris.instrument_imports(include=["dsdproto"]) if FUZZING else contextlib.nullcontext():
+    from wire_samples import HELLO, hello, sample
+
+    from dsdproto.connection import Connection, Side
+    from dsdproto.effects import LinkDown, LinkUp, Received
+    from dsdproto.errors import PeerError
+    from dsdproto.wire import cbor
+    from dsdproto.wire.codec import decode_message, encode_message, encode_payload
+    from dsdproto.wire.frames import FrameDecoder, encode_frame
+    from dsdproto.wire.schema import MESSAGES, SPECS
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -106,11 +113,8 @@ def main() -> None:
         for name, data in make_corpus().items():
             (CORPUS / f"{name}-{hashlib.sha256(data).hexdigest()[:8]}").write_bytes(data)
         return
-    try:
-        import atheris
-    except ImportError:
+    if not FUZZING:
         sys.exit("No fuzzer here: `pip install atheris`, or run the corpus with `pytest tests/test_cbor.py`.")
-    atheris.instrument_all()
     atheris.Setup(sys.argv, check)
     atheris.Fuzz()
 
