@@ -7,7 +7,7 @@ back: one LinkUp at most, Received for every legal message, one LinkDown at the 
 sends raises; what this side does wrong raises LocalError.
 
 **The handshake.** Each side's stream begins with HELLO, then READY; then anything goes. One table,
-:data:`TRANSITIONS`, says so for both sides; a :class:`Party` walks it for what we send and another for what
+:data:`~dsdproto.phases.TRANSITIONS`, says so for both sides; a :class:`~dsdproto.phases.Party` walks it for what we send and another for what
 we receive, and neither knows who dialed. What does depend on that is only whose turn it is. The acceptor
 speaks first (C-3): in TLS 1.3 a refused dialer learns nothing from the handshake, but an acceptor's ERROR
 reaches it::
@@ -33,26 +33,21 @@ answer) draw on an allowance that refills with time; a peer that exhausts it is 
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from dsdproto.channels import OPENING, Channels
 from dsdproto.effects import CloseLink, Effect, Event, LinkDown, LinkUp, Received, Refuse, Send
 from dsdproto.errors import LocalError, PeerError
+from dsdproto.grease import grease_frame, greased_hello
+from dsdproto.phases import FEATURE_FIELDS, Party, State
 from dsdproto.registry import (
-    GREASE_FEATURES,
-    GREASE_KEYS,
-    GREASE_TYPES,
     MAX_TEXT,
     ErrorCode,
-    Feature,
     Scope,
     default_scope,
 )
 from dsdproto.versions import Negotiated, negotiate
-from dsdproto.wire import cbor
 from dsdproto.wire import messages as m
 from dsdproto.wire.codec import decode_message, encode_payload, payload_item, type_of
 from dsdproto.wire.frames import Frame, FrameDecoder, encode_frame
@@ -69,63 +64,6 @@ REFILL_PER_SECOND = 16
 class Side(Enum):
     DIALER = "dialer"
     ACCEPTOR = "acceptor"
-
-
-class State(Enum):
-    """What one party's stream holds next."""
-
-    HELLO = "hello"
-    READY = "ready"
-    OPEN = "open"
-    DONE = "done"
-
-
-_TRAFFIC = tuple(
-    cls for cls in MESSAGES.values() if cls not in (m.Hello, m.Ready, m.Error, m.Goodbye) and SPECS[cls].plane != "join"
-)
-TRANSITIONS: dict[State, dict[type, State]] = {
-    State.HELLO: {m.Hello: State.READY, m.Error: State.DONE},
-    State.READY: {m.Ready: State.OPEN, m.Error: State.DONE},
-    # An ERROR on a session's channel leaves the party OPEN: see Party.take.
-    State.OPEN: {m.Error: State.DONE, m.Goodbye: State.DONE, **dict.fromkeys(_TRAFFIC, State.OPEN)},
-    State.DONE: {},
-}
-"""State of a party x class of a message that it sends -> its next state. What is not here is not allowed."""
-
-FEATURE_FIELDS: dict[type, tuple[tuple[str, Feature], ...]] = {
-    m.Propose: (("parents", Feature.TREES), ("scores", Feature.SCORES)),
-    m.Verify: (("parents", Feature.TREES),),
-    m.Block: (("origins", Feature.ORIGINS), ("drafters", Feature.ORIGINS)),
-}
-
-
-@dataclass(slots=True)
-class Party:
-    """One side's stream so far, judged by the table."""
-
-    state: State = State.HELLO
-
-    def take(self, message: Any, channel: int) -> None:
-        """Raises PeerError(MESSAGE_UNEXPECTED) when the table has no such step."""
-        kind = type(message)
-        after = TRANSITIONS[self.state].get(kind)
-        if after is None:
-            if SPECS[kind].plane == "join":
-                clause, text = "J-2", f"{kind.__name__.upper()} belongs to dsdp-join/1 connections"
-            else:
-                clause = "C-4"
-                text = f"{kind.__name__.upper()} where {self.expected()} belongs"
-            raise PeerError(ErrorCode.MESSAGE_UNEXPECTED, clause, text, message_type=SPECS[kind].type)
-        if not (kind is m.Error and channel != 0):
-            self.state = after
-
-    def expected(self) -> str:
-        return {
-            State.HELLO: "HELLO",
-            State.READY: "READY",
-            State.OPEN: "no message of the handshake",
-            State.DONE: "nothing more",
-        }[self.state]
 
 
 class Connection:
@@ -174,7 +112,7 @@ class Connection:
         self._status_asked = 0
         self._allowance = float(ALLOWANCE)
         self._refilled = now
-        self._hello_payload = self._greased_hello()
+        self._hello_payload = greased_hello(hello, entropy)
         self._peer_payload = b""
         if side is Side.ACCEPTOR:
             self._send_hello()
@@ -456,7 +394,7 @@ class Connection:
         assert self.peer is not None
         self._decoder.max_payload = self._hello.limits.max_payload
         self._heard = now
-        self._out += encode_frame(*self._grease_frame())
+        self._out += encode_frame(*grease_frame(self._entropy))
         features = frozenset(self._agreed().features)
         events.append(LinkUp(self.link, self.peer, features, self.side is Side.DIALER))
 
@@ -477,23 +415,6 @@ class Connection:
     def _agreed(self) -> Negotiated:
         assert self.negotiated is not None
         return self.negotiated
-
-    # ------------------------------------------------------------ grease (R-10)
-
-    def _random(self, label: bytes) -> bytes:
-        return hashlib.sha256(b"DSDP grease " + label + self._entropy).digest()
-
-    def _greased_hello(self) -> bytes:
-        noise = self._random(b"hello")
-        feature = GREASE_FEATURES[noise[0] % len(GREASE_FEATURES)]
-        hello = replace(self._hello, features=tuple(sorted({*self._hello.features, feature})))
-        key = GREASE_KEYS[noise[1] % len(GREASE_KEYS)]
-        return encode_payload(hello, extra={key: noise[3 : 3 + noise[2] % 16]})
-
-    def _grease_frame(self) -> tuple[int, int, bytes]:
-        noise = self._random(b"frame")
-        item = {noise[1]: noise[3 : 3 + noise[2] % 24], 256 + noise[1]: [noise[2], {noise[3]: "grease"}]}
-        return GREASE_TYPES[noise[0] % len(GREASE_TYPES)], 0, cbor.encode(item)
 
     # ------------------------------------------------------------ small things
 

@@ -13,14 +13,12 @@ from wire_samples import HELLO, hello, sample
 from dsdproto.channels import PLANES
 from dsdproto.connection import (
     ALLOWANCE,
-    FEATURE_FIELDS,
-    TRANSITIONS,
     Connection,
     Side,
-    State,
 )
 from dsdproto.effects import CloseLink, LinkDown, LinkUp, Received, Refuse, Send, SetTimer
 from dsdproto.errors import LocalError, PeerError
+from dsdproto.phases import FEATURE_FIELDS, TRANSITIONS, State
 from dsdproto.registry import GREASE_FEATURES, GREASE_TYPES, ErrorCode, Feature, Role, Scope
 from dsdproto.versions import negotiate
 from dsdproto.wire import cbor

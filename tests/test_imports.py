@@ -36,7 +36,8 @@ FLOORS = (
     ("dsdproto.registry",),
     ("dsdproto.errors",),
     ("dsdproto.wire",),
-    ("dsdproto.effects", "dsdproto.identity", "dsdproto.versions", "dsdproto.channels"),
+    ("dsdproto.effects", "dsdproto.identity", "dsdproto.versions", "dsdproto.phases", "dsdproto.channels"),
+    ("dsdproto.grease",),
     ("dsdproto.connection",),
 )
 """Each floor imports from floors below it and from itself, and from nothing else of the package."""
