@@ -102,6 +102,12 @@ def test_draft_files_that_do_not_fit(pair: tuple[ModelFiles, ModelFiles], tmp_pa
         load_draft(write_draft(tmp_path / "newer", format=2), pair[0])
     with pytest.raises(UnsupportedModel, match=r"has no tensor no\.such for other to share"):
         load_draft(write_draft(tmp_path / "other", shared=["no.such"]), pair[0])
+    far = write_draft(tmp_path / "far").path
+    assert far is not None
+    weights = random_weights(SMALL | {"layers": 2}, 1)
+    write_safetensors(far / "model.safetensors", weights | {"dsdp.shortlist": np.array([1, 512], np.int32)})
+    with pytest.raises(UnsupportedModel, match="the shortlist leaves the vocabulary of 512 ids"):
+        load_draft(locate(str(far)), pair[0])
     with pytest.raises(ModelError, match="proposes drafts only"):
         load_target(pair[1])
 

@@ -110,6 +110,8 @@ def _own_draft(path: Path, target: ModelFiles | None):  # type: ignore[no-untype
     shortlist = weights.pop("dsdp.shortlist", None)
     if shortlist is not None:
         shortlist = np.sort(shortlist.astype(np.int32))
+        if not len(shortlist) or shortlist[0] < 0 or shortlist[-1] >= config.vocab_rows:
+            raise UnsupportedModel(f"{path}: the shortlist leaves the vocabulary of {config.vocab_rows} ids")
     return config, weights, shortlist, target.path
 
 
