@@ -6,11 +6,10 @@ through :meth:`Connection.perform`, and after each call writes :meth:`Connection
 back: one LinkUp at most, Received for every legal message, one LinkDown at the end. Nothing that a peer
 sends raises; what this side does wrong raises LocalError.
 
-**The handshake.** Each side's stream begins with HELLO, then READY; then anything goes. One table,
-:data:`~dsdproto.phases.TRANSITIONS`, says so for both sides; a :class:`~dsdproto.phases.Party` walks it for what we send and another for what
-we receive, and neither knows who dialed. What does depend on that is only whose turn it is. The acceptor
-speaks first (C-3): in TLS 1.3 a refused dialer learns nothing from the handshake, but an acceptor's ERROR
-reaches it::
+**The handshake.** Each side's stream begins with HELLO, then READY; then anything goes. One table says so for both
+sides, :data:`~dsdproto.phases.TRANSITIONS`; a :class:`~dsdproto.phases.Party` walks it for what we send and another
+for what we receive, and neither knows who dialed. What does depend on that is only whose turn it is. The acceptor
+speaks first (C-3): in TLS 1.3 a refused dialer learns nothing from the handshake, but an acceptor's ERROR reaches it::
 
     dialer                      acceptor
       |  <------------- HELLO      |
