@@ -13,7 +13,7 @@ from dsdproto.node import NodeMachine
 from dsdproto.roles.client import Client, Clients
 from dsdproto.roles.drafter import Drafter
 from dsdproto.roles.leader import Leader
-from dsdproto.roles.leader_session import BlockRecord, Session
+from dsdproto.roles.leader_session import BlockRecord, EndRecord, Session
 from dsdproto.roles.verifier import Verifier
 
 
@@ -112,9 +112,13 @@ def check_stream(seen: Sequence[int], expected: Sequence[int], complete: bool) -
         _must(len(seen) == len(expected), f"the stream ended after {len(seen)} of {len(expected)} tokens")
 
 
-def check_blocks(records: Sequence[BlockRecord]) -> None:
-    """Stored blocks of one session chain up: heights count, each extends the one before, none is stored twice."""
-    for before, after in pairwise(records):
+def check_records(records: Sequence[BlockRecord | EndRecord]) -> None:
+    """Stored records of one session chain up: heights count, each block extends the one before, the end is last."""
+    _must(not any(isinstance(record, EndRecord) for record in records[:-1]), "a record after the end of the stream")
+    blocks = [record for record in records if isinstance(record, BlockRecord)]
+    if blocks and isinstance(records[-1], EndRecord):
+        _must(records[-1].digest == blocks[-1].digest, "the end names another prefix than the last block")
+    for before, after in pairwise(blocks):
         _must(after.height == before.height + 1, f"height {after.height} after {before.height}")
         _must(after.base == before.digest, f"block {after.height} does not extend block {before.height}")
         _must(

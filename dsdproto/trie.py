@@ -77,6 +77,8 @@ class DraftTrie:
         self.max_nodes = max_nodes
         self.max_ahead = max_ahead
         self.max_parked = max_parked
+        self.pinned: frozenset[int] = frozenset()
+        """ids of nodes under verification: a subtree at the root that is not evicted (clause TRIE-7)"""
         self.calibration: dict[Source, Calibration] = {}
         self.drafted: Counter[Source] = Counter()
         self.accepted: Counter[Source] = Counter()
@@ -200,15 +202,13 @@ class DraftTrie:
         added, places = placed
         revived = self._revive() if added else 0
         self._evict()
-        nodes = tuple(
-            place.id if isinstance(place, Node) and place.id in self._by_id else None for place in places
-        )
+        nodes = tuple(place.id if isinstance(place, Node) and place.id in self._by_id else None for place in places)
         return GraftResult(added, 0, revived, self._journal, nodes)
 
     def _place(self, proposal: Proposal) -> tuple[int, list[Node | int | Waste]] | None:
         """Grafts what can be grafted; None if the base is not known (yet).
 
-        Returns the number of new nodes, and for each token where it went: its node, its committed position, or its waste.
+        Returns the number of new nodes, and for each token where it went: node, committed position, or waste.
         """
         root = self._root.position
         start: Node | int | Waste | None = self._by_digest.get(proposal.digest)
@@ -305,9 +305,10 @@ class DraftTrie:
             assert node.parent is not None
             paths[node.id] = paths[node.parent.id] + node.cost
         del paths[self._root.id]
+        candidates = [(cost, node_id) for node_id, cost in paths.items() if node_id not in self.pinned]
         # A child costs no less than its parent and is newer, so in this order each one is a leaf when its
         # turn comes.
-        for _, node_id in heapq.nlargest(excess, ((cost, node_id) for node_id, cost in paths.items())):
+        for _, node_id in heapq.nlargest(excess, candidates):
             self._drop(self._by_id[node_id], Waste.EVICTED)
 
     # -- committing -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dsdproto.invariants import check_blocks, check_node, check_stream
+from dsdproto.invariants import check_node, check_records, check_stream
 from dsdproto.node import NodeMachine
 from dsdproto.registry import VERSION, CommitProfile, Method, Role
 from dsdproto.roles.client import Client, Clients, Committed, Completed, Failed, SessionItem
@@ -42,7 +42,13 @@ def hello(name: str, roles: list[Role], models: list[ModelOffer]) -> Hello:
     )
 
 
-def offer(role: Role, name: str, digest: bytes = VOCABULARY_DIGEST, max_context: int = 4096) -> ModelOffer:
+def offer(
+    role: Role,
+    name: str,
+    digest: bytes = VOCABULARY_DIGEST,
+    max_context: int = 4096,
+    profile: bytes = b"\x01" * 32,
+) -> ModelOffer:
     verifier = role is Role.VERIFIER
     return ModelOffer(
         role=int(role),
@@ -50,7 +56,7 @@ def offer(role: Role, name: str, digest: bytes = VOCABULARY_DIGEST, max_context:
         vocabulary_size=VOCABULARY,
         vocabulary_digest=digest,
         max_context=max_context,
-        profile=b"\x01" * 32 if verifier else None,
+        profile=profile if verifier else None,
         profile_text="tm-1" if verifier else None,
     )
 
@@ -118,10 +124,16 @@ class Cluster:
         self.world.add(node)
 
     def target(
-        self, name: str = "target", *, leads: bool = True, options: str = TARGET, **config: Any
+        self,
+        name: str = "target",
+        *,
+        leads: bool = True,
+        options: str = TARGET,
+        profile: bytes = b"\x01" * 32,
+        **config: Any,
     ) -> Leader | None:
         """A verifier node, by default with the leader role on board."""
-        models = [offer(Role.VERIFIER, f"tm-1:{options}")]
+        models = [offer(Role.VERIFIER, f"tm-1:{options}", profile=profile)]
         roles = [Role.VERIFIER, Role.LEADER] if leads else [Role.VERIFIER]
         machine = NodeMachine(hello(name, roles, models))
         machine.roles[Role.VERIFIER] = Verifier(VerifierConfig(models[0], **config))
@@ -194,7 +206,7 @@ class Cluster:
         assert isinstance(end, Completed), end
         check_stream(self.streams[session], alone(contract), complete=True)
         for node in self.world.nodes.values():
-            check_blocks([record for _, record in node.stored if record.session == session])
+            check_records([record for _, record in node.stored if record.session == session])
         return end
 
     def _deliver(self, item: Any) -> None:

@@ -135,6 +135,7 @@ class Client:
                         "S-7",
                         f"OPENED at position {message.position}, the prompt has {self.chain.position} tokens",
                     )
+                self._check_answer(message)
                 self.state = ClientState.STREAMING
                 return [Deliver(Started(message.model, message.profile, message.profile_text))]
             case Block() if self.state is ClientState.STREAMING:
@@ -150,6 +151,22 @@ class Client:
             f"{type(message).__name__} while the session is {self.state.value}",
             scope=Scope.SESSION,
         )
+
+    def _check_answer(self, opened: Opened) -> None:
+        """The target must be the one that the contract names, where it names one (clause S-14)."""
+        wanted, profile = self.contract.model, self.contract.profile
+        if wanted not in ("", opened.model):
+            raise PeerError(
+                ErrorCode.MODEL_UNAVAILABLE,
+                "S-14",
+                f"OPENED with model {opened.model!r}, the contract names {wanted!r}",
+            )
+        if profile not in (None, opened.profile):
+            raise PeerError(
+                ErrorCode.PROFILE_MISMATCH,
+                "S-14",
+                f"OPENED with profile {opened.profile.hex()[:16]}, the contract names {profile.hex()[:16]}",
+            )
 
     def _block(self, block: Block) -> list[Effect]:
         if block.position != self.chain.position:

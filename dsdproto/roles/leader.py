@@ -40,55 +40,31 @@ from dsdproto.effects import (
 )
 from dsdproto.errors import PeerError
 from dsdproto.policy.cost import CostModel
-from dsdproto.policy.window import best_count, worth_waiting
-from dsdproto.prefix import short_digest
-from dsdproto.registry import CommitProfile, DetachReason, ErrorCode, Feature, Finish, Method, Role, Scope
-from dsdproto.roles.leader_session import (
-    BlockRecord,
-    DrafterSeat,
-    InFlight,
-    Key,
-    Session,
-    VerifierSeat,
-    advance_for,
-    first_nodes,
-    nodes_along,
-    observe_trials,
-    reach_of,
-    score_of,
-)
-from dsdproto.session import (
-    chain_of,
-    check_siblings,
-    check_token_ids,
-    check_vocabulary,
-    finish_of,
-    parents_field,
-    parents_of,
-    path_to,
-)
-from dsdproto.trie import DraftTrie, Subtree
+from dsdproto.registry import CommitProfile, DetachReason, ErrorCode, Feature, Finish, Method, Scope
+from dsdproto.roles.leader_rounds import advance_for, ask, plan_round, take_proposal, take_verdict
+from dsdproto.roles.leader_seats import check_assigned, choose_verifier, drafter_offer
+from dsdproto.roles.leader_session import DrafterSeat, EndRecord, InFlight, Key, Session, VerifierSeat
+from dsdproto.session import chain_of
+from dsdproto.trie import DraftTrie
 from dsdproto.wire.messages import (
     Assign,
     Assigned,
     Attach,
     Attached,
-    Block,
     Close,
-    Contract,
     Detach,
     DrafterEntry,
     End,
     Error,
-    Hello,
-    ModelOffer,
     Open,
     Opened,
     Propose,
     Release,
     Verdict,
-    Verify,
 )
+
+MAX_DRAFTER_NUMBER = 255
+"""``origins`` has one byte a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +80,11 @@ class LeaderConfig:
     trie_nodes: int = 256
     max_ahead: int = 64
     verifier_patience: float = 10.0
-    """seconds that a session waits for a verifier before it fails"""
+    """seconds that a session waits for a verifier before it fails (clause L-4)"""
+    answer_patience: float = 60.0
+    """seconds that a verifier may take to answer ASSIGN or VERIFY (clause L-8)"""
+    useless_messages: int = 64
+    """PROPOSE messages without any new node that a drafter may send between two ADVANCE messages (clause D-19)"""
     hopeless: float = 0.03
     """accepted tokens per round below which a drafter is sent away"""
     hopeless_after: int = 48
@@ -168,16 +148,17 @@ class Leader:
         self.peers.pop(event.link, None)
         self.costs.pop(event.link, None)
         for session in list(self.sessions.values()):
-            session.excluded.discard(event.link)
+            session.left_drafters.discard(event.link)
+            session.failed_verifiers.discard(event.link)
             if session.key[0] == event.link:
-                self._drop(session, effects, DetachReason.SESSION_ENDED)
+                self._drop(session, effects)
                 continue
             for key in [key for key in session.drafters if key[0] == event.link]:
                 self._unseat_drafter(session, key)
             if session.verifier is not None and session.verifier.key[0] == event.link:
                 self._verifier_lost(session, f"the link to the verifier was lost: {event.reason}", now, effects)
             else:
-                self._advance_round(session, now, effects)
+                self._next_round(session, now, effects)
 
     def _timer(self, event: TimerFired, now: float, effects: list[Effect]) -> None:
         kind, key = event.key
@@ -189,16 +170,32 @@ class Leader:
                 if seat.lag.since is not None:
                     seat.lag.gave_up()
             session.waited = True
-            self._advance_round(session, now, effects)
-        elif kind == "verifier" and session.verifier is None:
+            self._next_round(session, now, effects)
+        elif kind == "answer":
+            self._answer_due(session, now, effects)
+        elif kind == "verifier" and session.orphan_since is not None:
             error = PeerError(
                 ErrorCode.VERIFIER_LOST,
                 "L-4",
                 f"no verifier for {session.contract.model or 'this vocabulary'!r} within "
                 f"{self.config.verifier_patience:g} s; the stream stands at position {session.chain.position}",
             )
-            self._drop(session, effects, DetachReason.SESSION_ENDED)
+            self._drop(session, effects)
             effects.append(Refuse(*key, error))
+
+    def _answer_due(self, session: Session, now: float, effects: list[Effect]) -> None:
+        """A verifier may be connected and yet answer nothing: then it is lost to this session (clause L-8)."""
+        seat = session.verifier
+        if seat is None:
+            return
+        asked = session.in_flight.since if session.in_flight is not None else None if seat.ready else seat.since
+        if asked is None or now < asked + self.config.answer_patience:
+            effects.append(SetTimer(("answer", session.key), (asked or now) + self.config.answer_patience))
+            return
+        text = f"no answer within {self.config.answer_patience:g} s"
+        effects.append(Refuse(*seat.key, PeerError(ErrorCode.COMPUTE_FAILED, "L-8", text)))
+        session.failed_verifiers.add(seat.key[0])
+        self._verifier_lost(session, text, now, effects)
 
     # ------------------------------------------------------------ messages
 
@@ -218,9 +215,9 @@ class Leader:
     def _from_client(self, session: Session, message: object, effects: list[Effect]) -> None:
         match message:
             case Close():
-                self._end(session, Finish.CLOSED, (), effects)
+                self._end(session, Finish.CLOSED, effects)
             case Error():
-                self._drop(session, effects, DetachReason.SESSION_ENDED)
+                self._drop(session, effects)
             case _:
                 raise _unexpected(message, "S-1", "a client")
 
@@ -233,7 +230,7 @@ class Leader:
             case Verdict() if session.in_flight is not None:
                 self._verdict(session, seat, session.in_flight, message, now, effects)
             case Error():
-                session.excluded.add(seat.key[0])
+                session.failed_verifiers.add(seat.key[0])
                 self._verifier_lost(session, message.text, now, effects, message)
             case _:
                 raise _unexpected(message, "V-1", "a verifier")
@@ -243,17 +240,17 @@ class Leader:
     ) -> None:
         match message:
             case Propose():
-                self._propose(session, seat, message, now)
+                take_proposal(session, seat, message, self.config.useless_messages, now)
             case Attached():
                 return
             case Detach() | Error():
                 text = message.text if isinstance(message, Error) else f"reason {message.reason}"
                 effects.append(Deliver(Note(f"drafter {seat.entry.number} left: {text}", session.id)))
-                session.excluded.add(seat.key[0])
+                session.left_drafters.add(seat.key[0])
                 self._unseat_drafter(session, seat.key)
             case _:
                 raise _unexpected(message, "D-1", "a drafter")
-        self._advance_round(session, now, effects)
+        self._next_round(session, now, effects)
 
     def _refuse(self, key: Key, error: PeerError, now: float, effects: list[Effect]) -> None:
         """A peer broke a rule: its channel ends, the session goes on without it where it can."""
@@ -261,16 +258,16 @@ class Leader:
         effects.append(Refuse(*key, error))
         effects.append(Deliver(Note(f"refused on channel {key[1]} of link {key[0]}: {error}")))
         if key in self.sessions:
-            self._drop(self.sessions[key], effects, DetachReason.SESSION_ENDED)
+            self._drop(self.sessions[key], effects)
         elif key in self._by_verifier:
             session = self._by_verifier[key]
-            session.excluded.add(key[0])
+            session.failed_verifiers.add(key[0])
             self._verifier_lost(session, error.text, now, effects)
         elif key in self._by_drafter:
             session = self._by_drafter[key]
-            session.excluded.add(key[0])
+            session.left_drafters.add(key[0])
             self._unseat_drafter(session, key)
-            self._advance_round(session, now, effects)
+            self._next_round(session, now, effects)
 
     # ------------------------------------------------------------ opening
 
@@ -294,7 +291,6 @@ class Leader:
                 "K-1",
                 f"commit profile {contract.commit_profile} is not supported; supported: 0 (solo)",
             )
-        self._choose_verifier(contract, set())
         chain = chain_of(contract)
         session = Session(
             key=key,
@@ -309,73 +305,41 @@ class Leader:
                 max_parked=0,
             ),
             max_drafters=min(message.max_drafters, self.config.max_drafters),
-            origins=bool(message.origins),
+            origins=bool(message.origins) and Feature.ORIGINS in self.peers[key[0]].features,
         )
+        choose_verifier(session, self.peers, self.sessions.values())  # who cannot be served is refused at once
         self.sessions[key] = session
         self._assign(session, now, effects)
         self._attach_drafters(session, effects)
 
-    def _choose_verifier(self, contract: Contract, excluded: set[int]) -> tuple[int, ModelOffer]:
-        """The least loaded verifier that can serve ``contract``; says precisely why there is none."""
-        refusal = PeerError(ErrorCode.MODEL_UNAVAILABLE, "L-3", "no verifier is connected to this leader")
-        found: list[tuple[int, int, ModelOffer]] = []
-        names: list[str] = []
-        for link, peer in self.peers.items():
-            for offer in peer.peer.models:
-                if offer.role != Role.VERIFIER or link in excluded:
-                    continue
-                names.append(offer.name)
-                if contract.model not in ("", offer.name):
-                    refusal = PeerError(
-                        ErrorCode.MODEL_UNAVAILABLE, "L-3", f"no verifier for {contract.model!r}; there is {names}"
-                    )
-                    continue
-                try:
-                    check_vocabulary(contract, offer, "verifier")
-                except PeerError as error:
-                    refusal = error
-                    continue
-                load = sum(seat.key[0] == link for s in self.sessions.values() if (seat := s.verifier))
-                found.append((load, link, offer))
-        if not found:
-            raise refusal
-        _, link, offer = min(found, key=lambda item: item[:2])
-        return link, offer
-
     def _assign(self, session: Session, now: float, effects: list[Effect], last: Error | None = None) -> None:
         try:
-            link, _ = self._choose_verifier(session.contract, session.excluded)
-        except PeerError as error:
-            if session.opened:
-                effects.append(SetTimer(("verifier", session.key), now + self.config.verifier_patience))
-                return
-            if last is not None:  # what a verifier said tells the client more than that there is no other
-                error = PeerError(_code(last.code), last.clause, last.text, scope=Scope.SESSION)
-            self._drop(session, effects, DetachReason.SESSION_ENDED)
-            effects.append(Refuse(*session.key, error))
+            link = choose_verifier(session, self.peers, self.sessions.values())
+        except PeerError as nobody:
+            if not session.opened:
+                # What a verifier said tells the client more than that there is no other.
+                said = last and PeerError(_code(last.code), last.clause, last.text, scope=Scope.SESSION)
+                self._drop(session, effects)
+                effects.append(Refuse(*session.key, said or nobody))
             return
         key = (link, self.open_channel(link))
-        session.verifier = VerifierSeat(key)
+        session.verifier = VerifierSeat(key, now)
         self._by_verifier[key] = session
-        effects.append(CancelTimer(("verifier", session.key)))
-        committed = session.chain.tokens_from(len(session.contract.prompt))
-        effects.append(Send(*key, Assign(session=session.id, contract=session.contract, committed=committed)))
+        effects.append(SetTimer(("answer", session.key), now + self.config.answer_patience))
+        assign = Assign(session=session.id, contract=session.contract, committed=session.committed)
+        effects.append(Send(*key, assign))
 
     def _assigned(
         self, session: Session, seat: VerifierSeat, message: Assigned, now: float, effects: list[Effect]
     ) -> None:
-        wanted = session.contract.profile
-        if wanted is not None and message.profile != wanted:
-            raise PeerError(
-                ErrorCode.PROFILE_MISMATCH,
-                "S-6",
-                f"profile {message.profile.hex()[:16]} answered, the contract asks for {wanted.hex()[:16]}",
-            )
+        check_assigned(session, message)
         seat.ready = True
         seat.max_nodes = message.max_nodes
         seat.max_context = message.max_context
+        session.orphan_since = None
+        effects.append(CancelTimer(("verifier", session.key)))
         if not session.opened:
-            session.opened = True
+            session.answers = (message.model, message.profile)
             opened = Opened(
                 position=session.chain.position,
                 model=message.model,
@@ -383,64 +347,31 @@ class Leader:
                 profile_text=message.profile_text,
             )
             effects.append(Send(*session.key, opened))
-        self._advance_round(session, now, effects)
+        self._next_round(session, now, effects)
 
     def _attach_drafters(self, session: Session, effects: list[Effect]) -> None:
-        taken = {key[0] for key in session.drafters} | session.excluded
+        seated = {seat.entry.node_id for seat in session.drafters.values()}
         for link, peer in self.peers.items():
-            if len(session.drafters) >= session.max_drafters or session.next_number > 255:
+            number = len(session.entries) + 1
+            if len(session.drafters) >= session.max_drafters or number > MAX_DRAFTER_NUMBER:
                 return
-            offer = _drafter_offer(peer.peer, session.contract)
-            if link in taken or offer is None:
+            offer = drafter_offer(peer.peer, session.contract)
+            if offer is None or link in session.left_drafters or peer.peer.node_id in seated:
                 continue
             key = (link, self.open_channel(link))
-            entry = DrafterEntry(number=session.next_number, node_id=peer.peer.node_id, model=offer.name)
-            session.next_number += 1
+            entry = DrafterEntry(number=number, node_id=peer.peer.node_id, model=offer.name)
+            session.entries[number] = entry
             session.drafters[key] = DrafterSeat(key, entry, self.config.credit)
             self._by_drafter[key] = session
-            effects.append(
-                Send(
-                    *key,
-                    Attach(
-                        session=session.id,
-                        contract=session.contract,
-                        committed=session.chain.tokens_from(len(session.contract.prompt)),
-                        credit=self.config.credit,
-                        window=self.config.window,
-                        width=self.config.width if Feature.TREES in peer.features else 1,
-                    ),
-                )
+            attach = Attach(
+                session=session.id,
+                contract=session.contract,
+                committed=session.committed,
+                credit=self.config.credit,
+                window=self.config.window,
+                width=self.config.width if Feature.TREES in peer.features else 1,
             )
-
-    # ------------------------------------------------------------ drafting
-
-    def _propose(self, session: Session, seat: DrafterSeat, message: Propose, now: float) -> None:
-        check_token_ids(message.tokens, session.contract, "PROPOSE.tokens", "D-4")
-        parents = parents_of(message.tokens, message.parents)
-        check_siblings(message.tokens, parents, "PROPOSE", "D-3")
-        scores = [score_of(message.scores, index) for index in range(len(message.tokens))]
-        result = session.trie.graft(
-            message.position,
-            message.base,
-            message.tokens,
-            parents,
-            seat.entry.number,
-            [seat.cost(score) for score in scores],
-        )
-        useful = False
-        for index, node_id in enumerate(result.nodes):
-            if node_id is not None:
-                useful = True
-                seat.known.setdefault(node_id, (seat.sent + index + 1, scores[index]))
-        seat.sent += len(message.tokens)
-        if len(seat.known) > seat.credit:
-            raise PeerError(
-                ErrorCode.CREDIT_EXCEEDED,
-                "D-6",
-                f"{len(seat.known)} nodes outstanding, the credit is {seat.credit}",
-            )
-        if useful:
-            seat.lag.answered(now)
+            effects.append(Send(*key, attach))
 
     def _unseat_drafter(self, session: Session, key: Key) -> None:
         session.drafters.pop(key, None)
@@ -448,46 +379,19 @@ class Leader:
 
     # ------------------------------------------------------------ rounds
 
-    def _advance_round(self, session: Session, now: float, effects: list[Effect]) -> None:
+    def _next_round(self, session: Session, now: float, effects: list[Effect]) -> None:
         """Ask for the next verification, if it is time."""
         seat = session.verifier
         if session.key not in self.sessions or seat is None or not seat.ready or session.in_flight is not None:
             return
-        contract, position = session.contract, session.chain.position
-        room = min(len(contract.prompt) + contract.max_tokens, seat.max_context) - position
-        subtree = session.trie.best_subtree(seat.max_nodes, max_depth=room)
-        reach = reach_of(session.trie, subtree)
-        cost = self.costs.setdefault(seat.key[0], CostModel())
-        count = best_count(reach, cost.seconds, session.overhead)
-        gain = sum(reach[:count])
-        if session.rounds and not session.waited:
-            until = self._wait_until(session, gain, cost.seconds(1 + count) + session.overhead, now)
-            if until is not None:
-                effects.append(SetTimer(("drafts", session.key), until))
-                return
-        subtree = first_nodes(subtree, count)
-        seat.round += 1
-        session.in_flight = InFlight(subtree, now)
-        session.verified += count
-        verify = Verify(
-            round=seat.round,
-            position=subtree.position,
-            base=short_digest(subtree.digest),
-            tokens=subtree.tokens,
-            parents=parents_field(subtree.parents),
-        )
+        link = seat.key[0]
+        cost = self.costs.setdefault(link, CostModel())
+        plan = plan_round(session, seat, cost, Feature.TREES in self.peers[link].features, now)
+        if plan.wait_until is not None:
+            effects.append(SetTimer(("drafts", session.key), plan.wait_until))
+            return
         effects.append(CancelTimer(("drafts", session.key)))
-        effects.append(Send(*seat.key, verify))
-
-    def _wait_until(self, session: Session, gain: float, round_time: float, now: float) -> float | None:
-        """When to stop waiting for a proposal that is worth waiting for; None: do not wait."""
-        until = None
-        for seat in session.drafters.values():
-            remaining = seat.lag.remaining(now)
-            if remaining is not None and worth_waiting(gain, max(gain, seat.lag.tokens), remaining, round_time):
-                deadline = now + seat.lag.patience(now)
-                until = deadline if until is None else max(until, deadline)
-        return until
+        effects.append(Send(*seat.key, ask(session, seat, plan.subtree, now)))
 
     def _verdict(
         self,
@@ -498,95 +402,42 @@ class Leader:
         now: float,
         effects: list[Effect],
     ) -> None:
-        subtree = flight.subtree
-        path, tokens = _check_verdict(session, seat, subtree, verdict)
-        session.in_flight = None
-        session.waited = False
-        session.rounds += 1
-        session.accepted += len(path)
-        if verdict.compute_us is not None and verdict.rows is not None:
-            self.costs.setdefault(seat.key[0], CostModel()).observe(verdict.rows, verdict.compute_us / 1e6)
-            extra = max(0.0, now - flight.since - verdict.compute_us / 1e6)
-            session.overhead += 0.2 * (extra - session.overhead)
-        observe_trials(session, subtree, path)
-        origins = self._origins(session, subtree, path, len(tokens))
-        base, position = session.chain.digest, session.chain.position
-        along = nodes_along(session.trie, tokens)
-        session.trie.commit(tokens, len(path))
-        session.chain.extend(tokens)
-        finish = finish_of(session.contract, session.chain, seat.max_context)
-        record = BlockRecord(session.id, 0, session.height, position, base, tokens, session.chain.digest)
-        session.height += 1
-        block = self._block(session, position, tokens, origins)
-        if finish is not None:
-            self._end(session, finish, (block,), effects, record)
+        cost = self.costs.setdefault(seat.key[0], CostModel())
+        outcome = take_verdict(session, seat, flight, verdict, cost, now)
+        stored = Persist(outcome.record, (Send(*session.key, outcome.block),))
+        if outcome.finish is not None:
+            effects.append(stored)
+            self._end(session, outcome.finish, effects)
             return
         # The next round is on its way before the disk is asked: only delivery waits for storage.
-        self._advance_drafters(session, tokens, along, now, effects)
-        self._advance_round(session, now, effects)
-        effects.append(Persist(record, (Send(*session.key, block),)))
+        for drafter in list(session.drafters.values()):
+            if drafter.rounds >= self.config.hopeless_after and drafter.lag.tokens < self.config.hopeless:
+                self._release_drafter(session, drafter, effects)
+            else:
+                effects.append(Send(*drafter.key, advance_for(drafter, session, outcome, now)))
+        self._next_round(session, now, effects)
+        effects.append(stored)
 
-    def _advance_drafters(
-        self, session: Session, tokens: tuple[int, ...], along: list[int], now: float, effects: list[Effect]
-    ) -> None:
-        for seat in list(session.drafters.values()):
-            if seat.rounds >= self.config.hopeless_after and seat.lag.tokens < self.config.hopeless:
-                effects.append(Send(*seat.key, Detach(reason=DetachReason.UNHELPFUL)))
-                effects.append(Deliver(Note(f"drafter {seat.entry.number} was of no help and is released", session.id)))
-                session.excluded.add(seat.key[0])
-                self._unseat_drafter(session, seat.key)
-                continue
-            effects.append(Send(*seat.key, advance_for(seat, session.chain.position, tokens, along)))
-            seat.known = {node: known for node, known in seat.known.items() if session.trie.node(node) is not None}
-            seat.lag.asked(now if not seat.known else None)
-
-    def _origins(self, session: Session, subtree: Subtree, path: list[int], count: int) -> bytes | None:
-        if not session.origins:
-            return None
-        origins = bytearray(count)
-        for i, number in enumerate(path):
-            node = session.trie.node(subtree.nodes[number - 1])
-            if node is not None:
-                origins[i] = int(node.sources[0])
-        return bytes(origins)
-
-    def _block(self, session: Session, position: int, tokens: tuple[int, ...], origins: bytes | None) -> Block:
-        fresh = [
-            seat for seat in session.drafters.values() if not seat.announced and seat.entry.number in (origins or b"")
-        ]
-        for seat in fresh:
-            seat.announced = True
-        return Block(
-            position=position,
-            tokens=tokens,
-            origins=origins,
-            drafters=tuple(seat.entry for seat in fresh) or None,
-        )
+    def _release_drafter(self, session: Session, seat: DrafterSeat, effects: list[Effect]) -> None:
+        effects.append(Send(*seat.key, Detach(reason=int(DetachReason.UNHELPFUL))))
+        effects.append(Deliver(Note(f"drafter {seat.entry.number} was of no help and is released", session.id)))
+        session.left_drafters.add(seat.key[0])
+        self._unseat_drafter(session, seat.key)
 
     # ------------------------------------------------------------ ending
 
-    def _end(
-        self,
-        session: Session,
-        finish: Finish,
-        blocks: tuple[Block, ...],
-        effects: list[Effect],
-        record: BlockRecord | None = None,
-    ) -> None:
-        self._drop(session, effects, DetachReason.SESSION_ENDED)
+    def _end(self, session: Session, finish: Finish, effects: list[Effect]) -> None:
+        self._drop(session, effects)
         end = End(
             finish=int(finish),
             position=session.chain.position,
             digest=session.chain.digest,
             stats=session.stats(),
         )
-        sends = tuple(Send(*session.key, message) for message in (*blocks, end))
-        if record is None:
-            effects.extend(sends)
-        else:
-            effects.append(Persist(record, sends))
+        record = EndRecord(session.id, int(finish), session.chain.position, session.chain.digest)
+        effects.append(Persist(record, (Send(*session.key, end),)))
 
-    def _drop(self, session: Session, effects: list[Effect], reason: DetachReason) -> None:
+    def _drop(self, session: Session, effects: list[Effect]) -> None:
         """Forget a session and let go of all who work for it."""
         self.sessions.pop(session.key, None)
         self.finished += 1
@@ -597,10 +448,10 @@ class Leader:
                 effects.append(Send(*session.verifier.key, Release()))
         for key in list(session.drafters):
             if key[0] in self.peers:
-                effects.append(Send(*key, Detach(reason=int(reason))))
+                effects.append(Send(*key, Detach(reason=int(DetachReason.SESSION_ENDED))))
             self._unseat_drafter(session, key)
-        effects.append(CancelTimer(("drafts", session.key)))
-        effects.append(CancelTimer(("verifier", session.key)))
+        for timer in ("drafts", "verifier", "answer"):
+            effects.append(CancelTimer((timer, session.key)))
 
     def _verifier_lost(
         self, session: Session, text: str, now: float, effects: list[Effect], error: Error | None = None
@@ -610,58 +461,16 @@ class Leader:
             self._by_verifier.pop(seat.key, None)
         session.verifier = None
         session.in_flight = None
+        session.trie.pinned = frozenset()
+        if session.opened and session.orphan_since is None:
+            session.orphan_since = now
+            effects.append(SetTimer(("verifier", session.key), now + self.config.verifier_patience))
         effects.append(CancelTimer(("drafts", session.key)))
         effects.append(Deliver(Note(f"verifier lost: {text}", session.id)))
         self._assign(session, now, effects, error)
 
 
 # ---------------------------------------------------------------- helpers
-
-
-def _drafter_offer(peer: Hello, contract: Contract) -> ModelOffer | None:
-    """What a peer can draft for ``contract`` with: the vocabularies must be the same (clause S-3)."""
-    for offer in peer.models:
-        if offer.role == Role.DRAFTER and (offer.vocabulary_size, offer.vocabulary_digest) == (
-            contract.vocabulary_size,
-            contract.vocabulary_digest,
-        ):
-            return offer
-    return None
-
-
-def _check_verdict(
-    session: Session, seat: VerifierSeat, subtree: Subtree, verdict: Verdict
-) -> tuple[list[int], tuple[int, ...]]:
-    """The accepted path (node numbers) and all new tokens; PeerError if the verdict contradicts itself."""
-    nodes = subtree.tokens
-    if verdict.round != seat.round:
-        raise PeerError(ErrorCode.VERDICT_INVALID, "V-2", f"verdict for round {verdict.round}, asked was {seat.round}")
-    if verdict.accepted > len(nodes):
-        raise PeerError(ErrorCode.VERDICT_INVALID, "V-6", f"accepted node {verdict.accepted} of a tree of {len(nodes)}")
-    path = path_to(verdict.accepted, subtree.parents)
-    tokens = tuple(nodes[number - 1] for number in path)
-    if verdict.token is not None:
-        tokens += (verdict.token,)
-    check_token_ids(tokens, session.contract, "VERDICT", "V-6")
-    if not tokens:
-        raise PeerError(ErrorCode.VERDICT_INVALID, "V-6", "a verdict without any token")
-    after = session.chain.copy()
-    for index, token in enumerate(tokens):
-        if index and finish_of(session.contract, after, seat.max_context) is not None:
-            raise PeerError(ErrorCode.VERDICT_INVALID, "V-6", "the verdict goes on after the end of the stream")
-        after.append(token)
-    if after.short != verdict.digest:
-        raise PeerError(
-            ErrorCode.VERDICT_INVALID,
-            "V-6",
-            f"digest {verdict.digest.hex()[:16]}, but path and token give {after.short.hex()[:16]}",
-        )
-    finish = finish_of(session.contract, after, seat.max_context)
-    if (None if finish is None else int(finish)) != verdict.finish:
-        raise PeerError(
-            ErrorCode.VERDICT_INVALID, "V-6", f"finish {verdict.finish}, but by the contract it is {finish}"
-        )
-    return path, tokens
 
 
 def _unexpected(message: object, clause: str, who: str) -> PeerError:

@@ -181,6 +181,13 @@ class Verifier:
                 f"the prefix has {chain.position} tokens, this verifier's context holds {offer.max_context} "
                 "and one must be free",
             )
+        finish = finish_of(contract, chain, offer.max_context)
+        if finish is not None:
+            raise PeerError(
+                ErrorCode.CONTRACT_INVALID,
+                "V-9",
+                f"the stream has ended already ({finish.name}) with the {len(assign.committed)} committed tokens",
+            )
         self.sessions[key] = _Session(key, contract, chain)
         effects.append(
             Send(

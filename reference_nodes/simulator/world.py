@@ -32,6 +32,7 @@ from dsdproto.registry import FRAME_HEADER_BYTES, Feature, Scope
 from dsdproto.wire.codec import decode_message, encode_message
 from dsdproto.wire.frames import Frame
 
+ALL_FEATURES = frozenset(int(feature) for feature in Feature)
 Duration = Callable[[Any], float]
 """Seconds that a piece of work takes."""
 
@@ -87,15 +88,16 @@ class World:
         self._perform(node, node.machine.start(self.now))
         return node
 
-    def connect(self, dialer: str, acceptor: str, delay: float = 0.0) -> SimLink:
-        """Connect two nodes, as after a finished handshake with every feature."""
+    def connect(
+        self, dialer: str, acceptor: str, delay: float = 0.0, features: frozenset[int] = ALL_FEATURES
+    ) -> SimLink:
+        """Connect two nodes, as after a finished handshake that agreed on ``features``."""
         a, b = self.nodes[dialer], self.nodes[acceptor]
         first, second = self._next_link, self._next_link + 1
         self._next_link += 2
         link = SimLink(((dialer, first), (acceptor, second)), delay)
         self.links.append(link)
         self._by_end[(dialer, first)] = self._by_end[(acceptor, second)] = link
-        features = frozenset(int(feature) for feature in Feature)
         self._handle(a, LinkUp(first, b.machine.hello, features, True))
         self._handle(b, LinkUp(second, a.machine.hello, features, False))
         return link
