@@ -46,7 +46,7 @@ CODE = ("dsdproto", "reference_nodes", "conformance")
 CLAUSE = re.compile(r"^\*\*([A-Z][A-Z0-9]*(?:-[A-Z][A-Z0-9]*)?-\d+)(?:r\d+)?\*\* \((MUST|SHOULD|MAY)\) ", re.M)
 LEVELS = ("MAY", "SHOULD", "MUST")
 NO_CLAUSES = {"UTF-8", "SHA-256", "P-256", "TM-1", "X-509"}
-FAMILIES = re.compile(r"\b((?:S-(?:PFX|RNG|SAMP|TM1)|TRIE|ROLE|REJ|DI|CH|[A-Z])-\d+)\b")
+FAMILIES = re.compile(r"\b((?:S-(?:PFX|RNG|SAMP|TM1)|TRIE|ROLE|REJ|SEC|DI|CH|[A-Z])-\d+)\b")
 """What looks like a clause id of this document, in running text."""
 
 
@@ -116,6 +116,15 @@ def check_clauses(text: str) -> None:
     for name, (level, body) in known.items():
         strongest = max(re.findall(r"\b(MUST|SHOULD|MAY)\b", body), key=LEVELS.index, default=level)
         assert LEVELS.index(strongest) <= LEVELS.index(level), f"clause {name} is {level}, but says {strongest}"
+
+
+def check_key_words(text: str) -> None:
+    """Key words of BCP 14 stand in clauses only; the sections that define and explain them are the exception."""
+    rest = text.replace(section(text, "2.1 Words"), "").replace(section(text, "2.2 Clauses"), "")
+    for level, body in clauses(rest).values():
+        rest = rest.replace(f"({level}) {body}", "")
+    for match in re.finditer(r"^.*\b(MUST|SHOULD|MAY)\b.*$", rest, re.M):
+        assert "every MUST below" in match[0], f"outside of any clause: {match[0]}"
 
 
 def check_references(text: str) -> None:
@@ -386,6 +395,7 @@ def check_bias_example(text: str) -> None:
 
 CHECKS: list[Callable[[str], None]] = [
     check_clauses,
+    check_key_words,
     check_references,
     check_links,
     check_code_citations,
@@ -415,6 +425,7 @@ MISTAKES: list[tuple[Callable[[str], None], str, str]] = [
     (check_clauses, "**S-3** (MUST) A drafter", "**S-2** (MUST) A drafter"),
     (check_clauses, "**S-3** (MUST) A drafter", "**S-3.** A drafter"),
     (check_clauses, "**S-13** (SHOULD)", "**S-13** (MAY)"),
+    (check_key_words, "It does not fix", "It MUST NOT fix"),
     (check_references, "by S-9", "by S-99"),
     (check_links, "(#18-tm-1-the-test-model)", "(#18-tm-1)"),
     (check_links, "(section 17)", "(section 99)"),
