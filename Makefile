@@ -47,6 +47,7 @@ $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.12" % sys.version_info[:2])'
 	@echo "making $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade 'pip>=24.1'  # older ones cannot report the progress of a download
 	@touch $@
 
 $(VENV)/.nodes: $(VENV)/.made pyproject.toml
