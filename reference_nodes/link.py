@@ -13,6 +13,7 @@ reason rather than held against the others. A fault of the stream or of the peer
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -57,6 +58,8 @@ class Owner(Protocol):
         ...
 
     async def came_up(self, link: Link) -> None: ...
+
+    async def went_down(self, link: Link) -> None: ...
 
 
 class Link:
@@ -107,6 +110,7 @@ class Link:
         self._events: deque[Event] = deque()
         self._turn = trio.Lock()
         self._kick = trio.Event()
+        self._alarm = math.inf
         self._over = trio.Event()
         self._hung_up = trio.Event()
         self._abandoned = False
@@ -168,6 +172,9 @@ class Link:
                 await self._over.wait()
                 await self._part()
                 nursery.cancel_scope.cancel()
+            if not self._abandoned:
+                with trio.move_on_after(FAREWELL), contextlib.suppress(*StreamFault):
+                    await self._stream.aclose()
         finally:
             self._statuses.close()
             await trio.aclose_forcefully(self._stream)
@@ -195,6 +202,9 @@ class Link:
                 self._events.extend(self._connection.receive(data, now))
                 self._flush()
                 await self._deliver(owner)
+                deadline = self._connection.next_deadline()
+                if deadline is not None and deadline < self._alarm:
+                    self._kick.set()
         except StreamFault as fault:
             log.debug("link %d: %r", self.number, fault)
         except Exception as error:
@@ -224,7 +234,9 @@ class Link:
     async def _tick(self, owner: Owner) -> None:
         try:
             while (deadline := self._connection.next_deadline()) is not None or self._events:
-                with trio.move_on_at(deadline if deadline is not None else -1):
+                # What arrives mostly puts the deadline off: then this wakes up early and sleeps again.
+                self._alarm = deadline if deadline is not None else -math.inf
+                with trio.move_on_at(self._alarm):
                     await self._kick.wait()
                 self._kick = trio.Event()
                 self._events.extend(self._connection.tick(trio.current_time()))
@@ -266,6 +278,9 @@ class Link:
                 except trio.BrokenResourceError:
                     self.reason = self.reason or "the node has ended"
                     self._over.set()
+                except Exception as error:
+                    self._bug(error)
+                    self._over.set()
 
     async def _hand_over(self, event: Event, owner: Owner) -> None:
         match event:
@@ -280,6 +295,7 @@ class Link:
                 await owner.came_up(self)
             case LinkDown():
                 self.reason = event.reason
+                await owner.went_down(self)
                 if self.up:
                     self.up = False
                     await self._host.post(event)

@@ -296,13 +296,18 @@ class Peers:
             if twin.dialer != link.dialer and (self.node_id < peer.node_id) != link.dialer:
                 return TWINS
             twin.close(TWINS)
-            del self.links[twin.number]
+            self.links.pop(twin.number, None)
         self.links[link.number] = link
         return ""
 
     async def came_up(self, link: Link) -> None:
         """Called by a link once the machines know of it."""
         log.info("link %d with %s at %s", link.number, node_id_text(link.peer_id), link.address)
+        await self._notify()
+
+    async def went_down(self, link: Link) -> None:
+        """Called by a link that has ended, before its last words are out."""
+        self.links.pop(link.number, None)
         await self._notify()
 
     async def _notify(self) -> None:

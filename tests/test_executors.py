@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,9 +39,11 @@ def stream(prompt: tuple[int, ...], count: int, chosen: Sampling) -> list[int]:
     return tokens
 
 
-def item(session: object, prompt: tuple[int, ...], tokens: Sequence[int], parents: Sequence[int], **more: object) -> ScoreItem:
+def item(
+    session: str, prompt: tuple[int, ...], tokens: Sequence[int], parents: Sequence[int], **more: Any
+) -> ScoreItem:
     values = {"sampling": sampling(), "stop_tokens": (), "limit": 100, **more}
-    return ScoreItem(session=session, prefix=prompt, tokens=tuple(tokens), parents=tuple(parents), **values)  # type: ignore[arg-type]
+    return ScoreItem(session=session, prefix=prompt, tokens=tuple(tokens), parents=tuple(parents), **values)
 
 
 def verify(executor: VerifyExecutor, *items: ScoreItem) -> tuple[Walked | str, ...]:
@@ -75,11 +78,11 @@ def test_limit_and_stop_tokens_end_the_walk_on_the_path() -> None:
 
 
 def test_one_bad_item_does_not_spoil_the_batch() -> None:
-    good = item("good", PROMPT, (), ())
-    walks = verify(VerifyExecutor(tm1_target(OPTIONS)), good, item("bad", (1, 99), (), ()), good_again := item("c", (7,), (), ()))
+    executor = VerifyExecutor(tm1_target(OPTIONS))
+    walks = verify(executor, item("a", PROMPT, (), ()), item("b", (1, 99), (), ()), item("c", (7,), (), ()))
     assert isinstance(walks[0], Walked) and list(walks[0].tokens) == stream(PROMPT, 1, sampling())
     assert isinstance(walks[1], str) and "99" in walks[1]
-    assert isinstance(walks[2], Walked) and list(walks[2].tokens) == stream(good_again.prefix, 1, sampling())
+    assert isinstance(walks[2], Walked) and list(walks[2].tokens) == stream((7,), 1, sampling())
 
 
 class _NanTarget(Tm1Target):
