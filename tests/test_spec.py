@@ -38,7 +38,7 @@ from dsdproto.wire.frames import FrameDecoder
 from dsdproto.wire.kinds import Bytes, Kind, Text, Tokens, Uint, Uints
 from dsdproto.wire.messages import ModelOffer, Propose, Verdict
 from dsdproto.wire.schema import MESSAGES, SPECS, Array, Field, Sub
-from reference_nodes import txt
+from reference_nodes import join_wire, txt
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "SPEC.md"
@@ -147,6 +147,7 @@ def check_links(text: str) -> None:
         assert number in numbers, f"there is no section {number}"
 
 
+@cache
 def cited_in_code() -> dict[str, str]:
     """Clause ids that the code cites, each with a place. Test files are not searched."""
     found: dict[str, str] = {}
@@ -338,6 +339,9 @@ def check_numbers_in_clauses(text: str) -> None:
         "N-3": f"modulo {identity.CHECK_MODULUS}",
         "D-5": f"neutral score {UNSCORED}",
         "L-4": f"{LeaderConfig().verifier_patience:g} seconds by default",
+        "L-8": f"{LeaderConfig().answer_patience:g} seconds by default",
+        "D-19": f"{LeaderConfig().useless_messages} by default",
+        "J-10": f"at most {join_wire.MAX_JOIN_PAYLOAD} bytes",
         "DI-8": f"more than {txt.MAX_VALUE_BYTES} bytes or a TXT record of more than {txt.MAX_TXT_BYTES} bytes",
         "S-SAMP-4": fixed.TABLE_DIGESTS["tail"],
         "S-SAMP-6": f"{fixed.LOG2E_Q32} * 2^16",
