@@ -11,97 +11,31 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 
 import pytest
+from spec_text import CLAUSE, ROOT, between, clauses, prose, rows, section, spec
 
 from conformance import example_identity
 from conformance import example_session as example
 from dsdproto import connection, identity, registry
 from dsdproto.channels import PLANES
-from dsdproto.effects import Computed, Deliver, LinkUp, Received, Refuse, Send
 from dsdproto.policy.acceptance import UNSCORED
-from dsdproto.prefix import extend_digest
-from dsdproto.registry import Feature, Role, default_scope
-from dsdproto.roles.client import Client, ClientState, Completed
-from dsdproto.roles.drafter import Drafter, DrafterConfig, _Node
+from dsdproto.registry import Role, default_scope
 from dsdproto.roles.leader import LeaderConfig
-from dsdproto.roles.verifier import Verifier, VerifierConfig
-from dsdproto.roles.work import VerifyDone, Walked
 from dsdproto.sampling import fixed
-from dsdproto.testmodel import TestModel, context_of
+from dsdproto.testmodel import TestModel
 from dsdproto.trie import Waste
 from dsdproto.wire import messages
 from dsdproto.wire.cddl import cddl
-from dsdproto.wire.codec import decode_message
-from dsdproto.wire.frames import FrameDecoder
 from dsdproto.wire.kinds import Bytes, Kind, Text, Tokens, Uint, Uints
-from dsdproto.wire.messages import ModelOffer, Propose, Verdict
 from dsdproto.wire.schema import MESSAGES, SPECS, Array, Field, Sub
 from reference_nodes import join_wire, txt
 
-ROOT = Path(__file__).resolve().parent.parent
-SPEC = ROOT / "SPEC.md"
 CODE = ("dsdproto", "reference_nodes", "conformance")
-CLAUSE = re.compile(r"^\*\*([A-Z][A-Z0-9]*(?:-[A-Z][A-Z0-9]*)?-\d+)(?:r\d+)?\*\* \((MUST|SHOULD|MAY)\) ", re.M)
 LEVELS = ("MAY", "SHOULD", "MUST")
 NO_CLAUSES = {"UTF-8", "SHA-256", "P-256", "TM-1", "X-509"}
 FAMILIES = re.compile(r"\b((?:S-(?:PFX|RNG|SAMP|TM1)|TRIE|ROLE|REJ|SEC|DI|CH|[A-Z])-\d+)\b")
 """What looks like a clause id of this document, in running text."""
-
-
-@cache
-def spec() -> str:
-    return SPEC.read_text("utf-8")
-
-
-# ---------------------------------------------------------------- reading the document
-
-
-def section(text: str, title: str) -> str:
-    """What stands under a heading of any level, up to the next one of that level or above."""
-    match = re.search(rf"^(#+) {re.escape(title)}\s*$", text, re.M)
-    assert match, f"SPEC.md has no heading {title!r}"
-    rest = text[match.end() :]
-    end = re.search(rf"^#{{1,{len(match[1])}}} ", rest, re.M)
-    return rest[: end.start()] if end else rest
-
-
-def prose(text: str, title: str) -> str:
-    """A section as one line: where lines break is of no account."""
-    return " ".join(re.sub(r"^> ?", "", section(text, title), flags=re.M).split())
-
-
-def rows(text: str, title: str) -> list[list[str]]:
-    """Cells of the first table under a heading, without its head."""
-    lines = section(text, title).splitlines()
-    first = next((i for i, line in enumerate(lines) if line.startswith("|")), None)
-    assert first is not None, f"no table under {title!r}"
-    table = []
-    for line in lines[first + 2 :]:
-        if not line.startswith("|"):
-            break
-        table.append([cell.strip() for cell in line.strip().strip("|").split("|")])
-    return table
-
-
-def between(text: str, name: str) -> str:
-    """What stands between the two markers of a generated part."""
-    match = re.search(rf"<!-- begin: {name} -->\n(.*?)\n<!-- end: {name} -->", text, re.S)
-    assert match, f"SPEC.md has no part marked {name!r}"
-    return match[1]
-
-
-def clauses(text: str) -> dict[str, tuple[str, str]]:
-    """Level and text by clause id. A clause ends at the next clause, heading, example or rationale."""
-    found: dict[str, tuple[str, str]] = {}
-    starts = list(CLAUSE.finditer(text))
-    for here, after in zip(starts, [*starts[1:], None]):
-        body = text[here.end() : after.start() if after else len(text)]
-        body = re.split(r"^(?:#|>|<!--)", body, maxsplit=1, flags=re.M)[0]
-        assert here[1] not in found, f"clause {here[1]} is there twice"
-        found[here[1]] = (here[2], body)
-    return found
 
 
 # ---------------------------------------------------------------- clauses
@@ -464,121 +398,3 @@ def test_a_wrong_text_is_noticed(check: Callable[[str], None], right: str, wrong
     assert right in spec(), f"{right!r} is not in SPEC.md: choose another mistake for this test"
     with pytest.raises(AssertionError):
         check(spec().replace(right, wrong, 1))
-
-
-# ---------------------------------------------------------------- the long example, read back from the document
-
-
-@cache
-def frames() -> list[tuple[str, str, int, object]]:
-    """(sender, receiver, channel, message) of the session in appendix A, from its hexadecimal alone."""
-    out = []
-    for block in re.findall(r"^(\w+) -> (\w+): \w+.*\n((?:    [0-9a-f ]+\n?)+)", between(spec(), "session"), re.M):
-        (frame,) = FrameDecoder().feed(bytes.fromhex(block[2].replace("\n", " ")))
-        out.append((block[0], block[1], frame.channel, decode_message(frame)))
-    return out
-
-
-def test_the_example_is_complete() -> None:
-    said = [type(message).__name__ for _, _, _, message in frames()]
-    assert len(said) == len(example.handshake()) + len(example.session())
-    assert {"Hello", "Ready", "Open", "Opened", "Block", "End", "Attach", "Attached", "Propose", "Advance"} <= set(said)
-    assert {"Detach", "Assign", "Assigned", "Verify", "Verdict", "Release"} <= set(said)
-
-
-def test_the_example_satisfies_the_client() -> None:
-    client = Client(example.SESSION, example.CONTRACT, max_drafters=1, origins=True)
-    sent = client.open(7, 1)
-    assert [effect.message for effect in sent] == [
-        message for sender, _, channel, message in frames() if sender == "client" and channel
-    ]
-    effects = []
-    for sender, receiver, channel, message in frames():
-        if (sender, receiver) == ("leader", "client") and channel:
-            effects += client.handle(Received(7, channel, message), 0.0)
-    assert not [effect for effect in effects if isinstance(effect, Refuse)]
-    assert client.state is ClientState.ENDED
-    assert isinstance(effects[-1], Deliver) and isinstance(effects[-1].item, Completed)
-    assert client.tokens == (723, 531, 555, 371, 908, 2729, 2011, 464)
-
-
-def test_the_example_is_what_the_target_alone_says() -> None:
-    """The stream above is also the example of TM-1's own section."""
-    prefix = list(example.CONTRACT.prompt)
-    for _ in range(example.CONTRACT.max_tokens):
-        logits, ids = example.TARGET.candidates(context_of(prefix))
-        prefix.append(example.SAMPLER.choose(logits, len(prefix), ids).token)
-    assert prefix[3:] == [723, 531, 555, 371, 908, 2729, 2011, 464]
-
-
-def test_the_example_is_what_a_verifier_answers() -> None:
-    offer = ModelOffer(
-        role=int(Role.VERIFIER),
-        name=example.TARGET.name,
-        vocabulary_size=example.TARGET.vocabulary,
-        vocabulary_digest=example.VOCABULARY,
-        max_context=example.MAX_CONTEXT,
-        profile=example.PROFILE,
-        profile_text=example.PROFILE_TEXT,
-    )
-    verifier = Verifier(VerifierConfig(offer, max_nodes=example.MAX_NODES))
-    answers = []
-    for sender, receiver, channel, message in frames():
-        if (sender, receiver) != ("leader", "verifier"):
-            continue
-        effects = verifier.handle(Received(7, channel, message), 0.0)
-        while effects:
-            effect = effects.pop(0)
-            if isinstance(effect, Send):
-                answers.append(effect.message)
-            else:
-                assert not isinstance(effect, Refuse), effect
-                walks = [example.judge(item.prefix, item.tokens, item.parents) for item in effect.work.score]
-                walked = tuple(Walked(w.accepted[-1] if w.accepted else 0, w.tokens, w.margin) for w in walks)
-                prefilled = effect.work.prefill and len(effect.work.prefill.prefix)
-                done = VerifyDone(walked, prefilled, rows=0, seconds=0.0)
-                effects += verifier.handle(Computed(effect.job, done), 0.0)
-    want = [message for sender, _, _, message in frames() if sender == "verifier"]
-    fields = ("round", "accepted", "token", "digest", "margin", "finish")
-    assert answers[0] == want[0]
-    assert [[getattr(m, f) for f in fields] for m in answers[1:]] == [[getattr(m, f) for f in fields] for m in want[1:]]
-    assert all(isinstance(message, Verdict) for message in want[1:])
-
-
-def test_the_example_is_legal_for_a_drafter() -> None:
-    """ATTACH, the proposals that follow from it, ADVANCE with its reference to node 5, DETACH: nothing is refused."""
-    offer = ModelOffer(
-        role=int(Role.DRAFTER),
-        name=example.DRAFTER.name,
-        vocabulary_size=example.DRAFTER.vocabulary,
-        vocabulary_digest=example.VOCABULARY,
-        max_context=example.MAX_CONTEXT,
-    )
-    drafter = Drafter(DrafterConfig(offer))
-    hello = example.hello("leader", Role.LEADER)
-    drafter.handle(LinkUp(7, hello, frozenset(int(f) for f in Feature), dialer=True), 0.0)
-    key = (7, 2)
-    for sender, receiver, channel, message in frames():
-        if receiver == "drafter":
-            effects = drafter.handle(Received(7, channel, message), 0.0)
-            assert not [effect for effect in effects if isinstance(effect, Refuse)], effects
-        elif sender == "drafter" and isinstance(message, Propose):
-            _number_as_proposed(drafter, key, message)
-    assert key not in drafter.sessions
-
-
-def _number_as_proposed(drafter: Drafter, key: tuple[int, int], propose: Propose) -> None:
-    """Make the machine's session hold the nodes that the example's PROPOSE numbered."""
-    session = drafter.sessions[key]
-    assert (propose.position, propose.base) == (session.root.position, session.root.digest[:16])
-    nodes = [session.root]
-    parents = propose.parents if propose.parents is not None else bytes(range(len(propose.tokens)))
-    for token, parent in zip(propose.tokens, parents):
-        above = nodes[parent]
-        node = _Node(token, above, extend_digest(above.digest, token), above.position + 1, 0)
-        above.children[token] = node
-        session.sent += 1
-        node.number = session.sent
-        session.numbered[node.number] = node
-        session.nodes.append(node)
-        nodes.append(node)
