@@ -204,7 +204,8 @@ async def _nursery() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        fault = _first(group)
+        raise fault from fault.__cause__
 
 
 def _first(group: BaseExceptionGroup) -> BaseException:

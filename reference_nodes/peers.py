@@ -18,9 +18,9 @@ import trio
 
 from dsdproto.identity import node_id_text
 from dsdproto.registry import Role
-from reference_nodes.connect_errors import ConnectError
 from reference_nodes.discovery import Event as DiscoveryEvent
 from reference_nodes.discovery import Found, Lost, PeerAddress
+from reference_nodes.errors import NodeError
 from reference_nodes.link import Link
 from reference_nodes.transport import Opened, peer_name
 
@@ -75,9 +75,9 @@ class _Dialed:
 
 
 Dial = Callable[[str, int], Awaitable[Opened]]
-"""Opens a stream to (host, port), TLS done. Raises :class:`ConnectError`."""
+"""Opens a stream to (host, port), TLS done. Raises :class:`NodeError`."""
 Accept = Callable[[trio.SocketStream], Awaitable[Opened]]
-"""Does the server side of TLS. Raises :class:`ConnectError`."""
+"""Does the server side of TLS. Raises :class:`NodeError`."""
 MakeLink = Callable[[int, Opened, bool, str], Link]
 """(number, stream, dialer, address) -> a link that was not started yet"""
 
@@ -191,7 +191,7 @@ class Peers:
         self._handshakes += 1
         try:
             opened = await self._accept(transport)
-        except ConnectError as error:
+        except NodeError as error:
             log.info("refused a connection: %s", error)
             return
         finally:
@@ -237,7 +237,7 @@ class Peers:
         for host, port in entry.addresses:
             try:
                 opened = await self._dial(host, port)
-            except ConnectError as error:
+            except NodeError as error:
                 if str(error) != entry.error:
                     log.info("dialing %s: %s", entry.label, error)
                 entry.error = str(error)

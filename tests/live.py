@@ -225,13 +225,14 @@ class Brake:
         self._executor = executor
         self._wait_for_drafts = wait_for_drafts
         verifier.host.executors[Role.VERIFIER] = self
-        machine = (leader or verifier).host.machine
-        leading = machine.roles[Role.LEADER]
+        host = (leader or verifier).host
+        leading = host.machine.roles[Role.LEADER]
         assert isinstance(leading, Leader)
         self.leader = leading
-        machine.roles[Role.LEADER] = _Spy(leading, self)
+        self._handle = host._handle
+        host._handle = self._watch  # type: ignore[method-assign]
         self.seen: list[Received] = []
-        """what the leader received from drafters, verifiers and clients"""
+        """what the leader's node received over its links"""
         self._changed = trio.Event()
         self._stop: int | None = None
         self._stopped = trio.Event()
@@ -261,7 +262,7 @@ class Brake:
         resume.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Until ``condition`` holds; looked at after each event of the leader."""
+        """Until ``condition`` holds; looked at after each event of the leader's node."""
         while not condition():
             await self._changed.wait()
 
@@ -281,19 +282,10 @@ class Brake:
             if session.in_flight is not None
         )
 
-    def saw(self, event: Event) -> None:
+    def _watch(self, event: Event, now: float) -> list[Effect]:
+        effects = self._handle(event, now)
         if isinstance(event, Received):
             self.seen.append(event)
         self._changed.set()
         self._changed = trio.Event()
-
-
-@dataclass
-class _Spy:
-    machine: Leader
-    brake: Brake
-
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        effects = self.machine.handle(event, now)
-        self.brake.saw(event)
         return effects

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
-from live import PROMPT, Brake, Guest, Town, alone, contract, drafter, in_trio
+from live import PROMPT, Brake, Guest, Stranger, Town, alone, contract, drafter, in_trio
 
 from dsdproto.registry import ErrorCode, Finish, Role
 from dsdproto.roles.client import Committed
 from dsdproto.roles.leader import LeaderConfig
-from dsdproto.wire.messages import Propose
+from dsdproto.wire.messages import Open, Propose
 from reference_nodes.client import NoLeader, Session, SessionFailed, open_session
-from reference_nodes.node import Node, open_node
+from reference_nodes.host import HostFailed
+from reference_nodes.node import ConfigError, Node, NodeConfig, open_node
 
 AT_ONCE = (Role.LEADER, Role.VERIFIER)
 
@@ -240,3 +245,175 @@ async def test_without_a_leader_the_error_says_who_was_tried(town: Town) -> None
         with pytest.raises(NoLeader, match=r"127\.0\.0\.1:1.*refused"):
             async with open_session(node, contract(), wait=0.5):
                 raise AssertionError("not reached")
+
+
+# ---------------------------------------------------------------- links
+
+
+@in_trio
+async def test_two_nodes_that_dial_each_other_keep_one_link(town: Town) -> None:
+    """Both dial at once, whoever has the lower id; the session runs over the link that stays."""
+    async with AsyncExitStack() as stack:
+        leader = await stack.enter_async_context(open_node(town.config(*AT_ONCE)))
+        Brake(leader)
+        for number in range(4):
+            drafts = await stack.enter_async_context(
+                open_node(town.config(Role.DRAFTER, draft=drafter(number), peers=(str(leader.address),)))
+            )
+            assert drafts.port is not None
+            leader.peers.dial_static("127.0.0.1", drafts.port)
+        await leader.wait_for(Role.DRAFTER, 4)
+        client = await client_of(stack, town, leader)
+        async with open_session(client, contract(60)) as session:
+            await session.finish()
+        assert session.tokens == alone(contract(60))
+        peers = [link.peer_id for link in leader.peers.links.values()]
+        assert len(peers) == len(set(peers)) == 5
+
+
+@in_trio
+async def test_a_node_that_dials_itself_gives_up(town: Town) -> None:
+    async with open_node(town.config(*AT_ONCE)) as node:
+        assert node.port is not None
+        node.peers.dial_static("127.0.0.1", node.port)
+        while node.peers.dialing():
+            await trio.lowlevel.checkpoint()
+        assert not node.peers.links
+
+
+@in_trio
+async def test_another_cluster_is_turned_away_and_says_so(town: Town, tmp_path: Path) -> None:
+    foreign = Town.found(tmp_path)
+    async with AsyncExitStack() as stack:
+        leader = await stack.enter_async_context(open_node(town.config(*AT_ONCE)))
+        stranger = await stack.enter_async_context(
+            open_node(foreign.config(Role.CLIENT, host=None, peers=(str(leader.address),)))
+        )
+        with pytest.raises(NoLeader, match="cluster"):
+            async with open_session(stranger, contract(), wait=1.0):
+                raise AssertionError("not reached")
+        assert not leader.peers.links
+
+
+@in_trio
+async def test_a_client_that_does_not_read_is_cut_off_and_hurts_nobody(town: Town) -> None:
+    asked = contract(30_000)
+    async with AsyncExitStack() as stack:
+        leader = await stack.enter_async_context(open_node(town.config(*AT_ONCE, max_outbound=10_000)))
+        brake = Brake(leader, wait_for_drafts=False)
+        lazy = await Stranger.connect(town.identity(), leader, Role.CLIENT)
+        (link,) = leader.peers.links.values()
+        shrink(link._stream, socket.SO_SNDBUF)
+        shrink(lazy.stream, socket.SO_RCVBUF)
+        await lazy.send(1, Open(session=b"lazy".ljust(16), contract=asked, max_drafters=0, origins=1))
+        client = await client_of(stack, town, leader)
+        async with open_session(client, contract(40)) as session:
+            await session.finish()
+        assert session.tokens == alone(contract(40))
+        await brake.until(lambda: not brake.leader.sessions)
+        assert "reads too slowly" in link.reason and "10000" in link.reason
+        async with open_session(client, contract(40)) as session:
+            await session.finish()
+        assert session.tokens == alone(contract(40))
+        await trio.aclose_forcefully(lazy.stream)
+
+
+def shrink(stream: Any, buffer: int) -> None:
+    """A few kilobytes in the kernel, so that a peer that does not read is felt soon."""
+    stream.transport_stream.stream.setsockopt(socket.SOL_SOCKET, buffer, 2048)
+
+
+# ---------------------------------------------------------------- status
+
+
+@in_trio
+async def test_status_adds_up(town: Town) -> None:
+    async with AsyncExitStack() as stack:
+        leader = await stack.enter_async_context(open_node(town.config(*AT_ONCE, name="head")))
+        brake = Brake(leader)
+        await draft_for(stack, town, leader, drafter(1))
+        client = await client_of(stack, town, leader)
+        brake.stop(30)
+        session = await stack.enter_async_context(open_session(client, contract(60)))
+        await brake.stopped()
+        (link,) = client.links_to(Role.LEADER)
+        document = json.loads(await link.ask_status())
+        (running,) = document["leader"]["sessions"]
+        assert (document["name"], document["roles"]) == ("head", ["leader", "verifier"])
+        assert running["session"] == session.id.hex() and running["position"] >= 30
+        assert running["drafted"] >= running["accepted"] > 0 and len(running["drafters"]) == 1
+        assert document["verifier"]["sessions"] == 1 and document["verifier"]["forwards"] >= running["rounds"]
+        assert {tuple(entry["roles"]) for entry in document["links"]} == {("client",), ("drafter",)}
+        for entry in document["links"]:
+            frames, wire = entry["frame_bytes"], entry["wire_bytes"]
+            assert 0 < frames["sent"] < wire["sent"] and 0 < frames["received"] < wire["received"]
+            assert entry["messages"]["received"]["HELLO"] == 1
+            # Accepted links see the TLS handshake as well.
+            assert 1000 < entry["tls_handshake_bytes"]["received"] < wire["received"]
+        brake.go()
+        await session.finish()
+        assert session.tokens == alone(contract(60))
+
+
+# ---------------------------------------------------------------- discovery
+
+
+@in_trio
+async def test_nodes_find_each_other_by_mdns(town: Town) -> None:
+    asked = contract(40)
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for roles, more in (
+            ((Role.LEADER,), {}),
+            ((Role.VERIFIER,), {}),
+            ((Role.DRAFTER,), {"draft": drafter(1)}),
+            ((Role.CLIENT,), {"host": None}),
+        ):
+            config = town.config(*roles, interfaces=("127.0.0.1",), **more)
+            nodes.append(await stack.enter_async_context(open_node(config)))
+        leader, verifier, _, client = nodes
+        Brake(verifier, leader)
+        await leader.wait_for(Role.DRAFTER)
+        await leader.wait_for(Role.VERIFIER)
+        await client.wait_for(Role.LEADER)
+        async with open_session(client, asked) as session:
+            result = await session.finish()
+        assert session.tokens == alone(asked)
+        assert result.stats is not None and result.stats.accepted > 0
+
+
+# ---------------------------------------------------------------- what may not be hidden
+
+
+@in_trio
+async def test_a_bug_in_a_role_ends_the_node_with_one_exception(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    config = town.config(Role.CLIENT, *AT_ONCE, host=None)
+    with pytest.raises(HostFailed, match="KeyError") as caught:
+        async with open_node(config) as node:
+
+            def bug(event: object, now: float) -> list[object]:
+                raise KeyError("oops")
+
+            node.host.machine.roles[Role.LEADER] = SimpleNamespace(handle=bug)  # type: ignore[assignment]
+            async with open_session(node, contract()) as session:
+                await session.finish()
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "oops" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"roles": ()}, "at least one role"),
+        ({"roles": (Role.VERIFIER,)}, "needs a model"),
+        ({"roles": (Role.DRAFTER,)}, "draft model"),
+        ({"roles": (Role.CLIENT,), "identity": None}, "identity"),
+        ({"roles": (Role.VOTER,)}, "quorum"),
+        ({"roles": (Role.CLIENT,), "peers": ("nowhere",)}, "HOST:PORT"),
+    ],
+)
+@in_trio
+async def test_a_node_that_cannot_be_is_refused_precisely(town: Town, values: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        async with open_node(NodeConfig(**{"identity": town.identity(), "host": None, **values})):
+            raise AssertionError("not reached")
