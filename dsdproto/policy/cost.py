@@ -1,28 +1,34 @@
-"""What a verification costs: seconds = a + b * rows, fitted to what verdicts report.
+"""What a verification costs, learned from what verdicts report: a line a + b * rows, bent where measurements bend it.
 
-Taking the time of a forward as constant makes a window controller run away: wider windows look free.
+Taking the time of a forward as constant makes a window controller run away: wider windows look free. A line alone
+misses that the first few rows often are free (memory-bound) and the later ones are not, and both decide the window.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-FORGET = 0.97
+FORGET = 0.98
+"""Weight that the past keeps at each new measurement."""
 PRIOR_ROWS = (1.0, 33.0)
-PRIOR_SECONDS = (0.020, 0.045)
+PRIOR_SECONDS = (0.020, 0.060)
 PRIOR_WEIGHT = 0.05
 """The prior only breaks ties until a handful of measurements are in."""
+LINE_WEIGHT = 3.0
+"""Measurements of one row count that the line is worth there."""
 
 
 @dataclass(slots=True)
 class CostModel:
-    """Exponentially weighted least squares of seconds on rows; a weak prior defines it from the start."""
+    """Exponentially weighted least squares of seconds on rows, and a mean for each row count seen lately."""
 
     n: float = 0.0
     x: float = 0.0
     y: float = 0.0
     xx: float = 0.0
     xy: float = 0.0
+    seen: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """rows -> (weight, weighted sum of seconds)"""
 
     def observe(self, rows: int, seconds: float) -> None:
         """One forward of ``rows`` rows took ``seconds``."""
@@ -31,8 +37,12 @@ class CostModel:
         self.y = self.y * FORGET + seconds
         self.xx = self.xx * FORGET + rows * rows
         self.xy = self.xy * FORGET + rows * seconds
+        faded = {count: (w * FORGET, s * FORGET) for count, (w, s) in self.seen.items() if w > 0.01}
+        weight, total = faded.get(rows, (0.0, 0.0))
+        faded[rows] = (weight + 1.0, total + seconds)
+        self.seen = faded
 
-    def _fit(self) -> tuple[float, float]:
+    def _line(self) -> tuple[float, float]:
         scale = self.y / self.n / PRIOR_SECONDS[0] if self.n else 1.0
         n, x, y, xx, xy = self.n, self.x, self.y, self.xx, self.xy
         for rows, seconds in zip(PRIOR_ROWS, PRIOR_SECONDS):
@@ -44,7 +54,12 @@ class CostModel:
         b = max((n * xy - x * y) / max(n * xx - x * x, 1e-12), 0.0)
         return max((y - b * x) / n, 1e-9), b
 
-    def seconds(self, rows: int) -> float:
-        """Predicted duration of a forward with ``rows`` rows."""
-        a, b = self._fit()
-        return a + b * rows
+    def curve(self, most: int) -> list[float]:
+        """Predicted seconds of forwards with 0, 1, ..., ``most`` rows; more rows never cost less."""
+        a, b = self._line()
+        curve = [a]
+        for rows in range(1, most + 1):
+            weight, total = self.seen.get(rows, (0.0, 0.0))
+            guess = (total + LINE_WEIGHT * (a + b * rows)) / (weight + LINE_WEIGHT)
+            curve.append(max(guess, curve[-1] if rows > 1 else guess))
+        return curve

@@ -7,22 +7,21 @@ acceptance a (Leviathan et al. 2023, section 3) is the special case p_i = a**i.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 
-def best_count(reach: Sequence[float], seconds: Callable[[int], float], overhead: float = 0.0) -> int:
+def best_count(reach: Sequence[float], seconds: Sequence[float], overhead: float = 0.0) -> int:
     """Number of nodes, best first, that maximises expected tokens per second.
 
     :param reach: probability of each node to be accepted, in the order in which nodes would be taken.
-    :param seconds: predicted duration of a forward by number of rows.
+    :param seconds: predicted duration of a forward by number of rows, up to 1 + len(reach).
     :param overhead: seconds of a round besides the forward (network, queue).
     """
-    a = seconds(1) + overhead
-    best, best_rate = 0, 1.0 / a
+    best, best_rate = 0, 1.0 / (seconds[1] + overhead)
     gain = 1.0
     for n, p in enumerate(reach, start=1):
         gain += p
-        rate = gain / (seconds(1 + n) + overhead)
+        rate = gain / (seconds[1 + n] + overhead)
         if rate > best_rate:
             best, best_rate = n, rate
     return best

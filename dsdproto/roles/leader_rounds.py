@@ -74,10 +74,11 @@ def plan_round(session: Session, seat: VerifierSeat, cost: CostModel, trees: boo
     if not trees:
         subtree = likeliest_chain(subtree)
     reach = reach_of(session.trie, subtree)
-    count = best_count(reach, cost.seconds, session.overhead)
+    seconds = cost.curve(1 + len(reach))
+    count = best_count(reach, seconds, session.overhead)
     wait = None
     if session.rounds and not session.waited:
-        wait = _wait_until(session, sum(reach[:count]), cost.seconds(1 + count) + session.overhead, now)
+        wait = _wait_until(session, sum(reach[:count]), seconds[1 + count] + session.overhead, now)
     return Plan(first_nodes(subtree, count), wait)
 
 
