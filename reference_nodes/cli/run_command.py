@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from reference_nodes.node import Node
 
 DEFAULT_MODEL = "smollm2"
-LEADER_SECONDS = 10.0
 
 
 def add(parsers: Any) -> None:
@@ -63,6 +62,9 @@ def add(parsers: Any) -> None:
         help="most drafters to use; 0: the target alone (default: %(default)s)",
     )
     parser.add_argument("--raw", action="store_true", help="the prompt as it is, without the model's chat template")
+    parser.add_argument(
+        "--wait", type=float, default=10.0, metavar="SECONDS", help="for a leader (default: %(default)s)"
+    )
     add_node(parser, client=True)
     add_network(parser)
     add_json(parser)
@@ -86,7 +88,7 @@ async def _run(args: argparse.Namespace) -> int:
     config, fault = await client_config(args)
     async with open_node(config) as node:
         try:
-            link = node.peers.links[await node.leader_link(None, LEADER_SECONDS)]
+            link = node.peers.links[await node.leader_link(None, args.wait)]
         except Exception:
             if fault:
                 say(f"note: {fault}")
