@@ -155,7 +155,13 @@ def test_bench_wire_counts_every_byte() -> None:
 
 
 def arguments(**more: object) -> argparse.Namespace:
-    usual = {"model": TARGET, "drafters": f"{drafter(1)},{drafter(2)}", "max_tokens": 24, "no_transformers": True}
+    usual = {
+        "model": TARGET,
+        "drafters": f"{drafter(1)},{drafter(2)}",
+        "max_tokens": 24,
+        "no_transformers": True,
+        "transformers_threads": 1,
+    }
     return argparse.Namespace(**{**usual, "seed": 1, **more})
 
 

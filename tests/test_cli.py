@@ -232,8 +232,16 @@ def test_a_drafter_has_no_text_of_its_own() -> None:
         ("tm-1:v=512,s=7,a=52429,d=1,ngram", TM1, ["tm-1:v=512,s=7,a=52429,d=1", "ngram"]),
     ],
 )
-def test_drafters_are_a_number_or_names(text: str, model: str, names: list[str]) -> None:
+def test_drafters_are_a_number_or_names(
+    text: str, model: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_nodes.cli.local._is_here", lambda name: True)
     assert draft_names(text, model) == names
+
+
+def test_an_installation_without_the_draft_model_has_other_drafters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference_nodes.cli.local._is_here", lambda name: name != "smollm2-draft")
+    assert draft_names("2", "smollm2") == ["ngram", "ngram:3-1"]
 
 
 def test_tm1_drafters_draft_for_their_target() -> None:

@@ -21,14 +21,14 @@ class Answer:
 
 
 class HfModel:
-    """The target in bfloat16 under transformers, one thread, greedy."""
+    """The target in bfloat16 under transformers, greedy."""
 
-    def __init__(self, files: ModelFiles, draft: str | None) -> None:
+    def __init__(self, files: ModelFiles, draft: str | None, threads: int = 1) -> None:
         """``draft``: name of the draft model for assisted generation. Raises ModelError, UnsupportedModel, OSError."""
         import torch
         from transformers import AutoModelForCausalLM
 
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         self._torch = torch
         self.missing = ""
         """why there is no assisted generation"""

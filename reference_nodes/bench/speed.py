@@ -1,7 +1,7 @@
 """``dsdp bench speed``: tokens per second, every way in turn on every prompt.
 
-One thread in each process. Rates are tokens over the whole request, prompt included. Ratios are taken prompt by prompt,
-where all ways ran within seconds of each other, and then their median.
+One thread in each node; how many transformers gets is an option. Rates are tokens over the whole request, prompt
+included. Ratios are taken prompt by prompt, where all ways ran within seconds of each other, and then their median.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ async def bench_speed(args: argparse.Namespace, prompts: list[Prompt], logs: Pat
     hf: HfModel | None = None
     backend = await trio.to_thread.run_sync(load_target, locate(args.model))
     if vocabulary.files.kind == "llama" and not args.no_transformers:
-        hf = await trio.to_thread.run_sync(HfModel, vocabulary.files, drafters[0] if drafters else None)
+        hf = await trio.to_thread.run_sync(
+            HfModel, vocabulary.files, drafters[0] if drafters else None, args.transformers_threads
+        )
         missing = hf.missing
     async with open_bench(args.model, drafters, logs) as cluster:
         modes = [Mode(ALONE, _alone(backend)), *_dsdp_modes(cluster, drafters), *_hf_modes(hf)]
@@ -101,6 +103,7 @@ async def bench_speed(args: argparse.Namespace, prompts: list[Prompt], logs: Pat
         "prompts": len(prompts),
         "max_tokens": args.max_tokens,
         "plain": ALONE,
+        "threads": {"node": 1, "transformers": args.transformers_threads},
         "modes": [mode.document(modes[0], hf_plain) for mode in modes],
         "missing": missing,
     }
@@ -164,5 +167,8 @@ def speed_text(found: dict[str, Any]) -> str:
     ]
     head = ("", "tokens/s (quartiles)", "ratio to plain", "slower on", "tokens/forward", "bytes/token", "same text")
     note = f"\nnote: {found['missing']}" if found["missing"] else ""
-    title = f"{found['prompts']} prompts, at most {found['max_tokens']} tokens; plain is {found['plain']}"
+    title = (
+        f"{found['prompts']} prompts, at most {found['max_tokens']} tokens; plain is {found['plain']}; "
+        f"one thread in each DSDP process, {found['threads']['transformers']} in transformers"
+    )
     return f"{title}\n\n{table(head, rows)}{note}"

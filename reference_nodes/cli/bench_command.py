@@ -71,6 +71,13 @@ def add(parsers: Any) -> None:
         )
         kind.add_argument("--no-transformers", action="store_true", help="leave transformers out")
         add_json(kind)
+    speed.add_argument(
+        "--transformers-threads",
+        type=count(1, 1025),
+        default=1,
+        metavar="N",
+        help="threads for transformers (default: 1)",
+    )
     identity.add_argument("--seed", type=count(0), default=1, metavar="S", help="of the noise at T = 0.8 (default: 1)")
     wire = add_command(
         kinds,

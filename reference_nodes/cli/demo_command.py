@@ -65,7 +65,7 @@ def add(parsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from reference_nodes.cli.local import check_models, draft_names
+    from reference_nodes.cli.local import check_models, draft_names, usual_drafters
 
     sampling_of(args)
     drafters = draft_names(args.drafters, args.model)
@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     args.questions = [dataclasses.replace(prompt, raw=args.raw) for prompt in prompts]
     ensure_model(args.model)
     check_models(args.model, drafters)
+    if args.drafters.isdigit() and drafters != usual_drafters(args.model)[: len(drafters)] and len(drafters) <= 3:
+        say(f"note: a draft model that belongs to {args.model} is missing here; drafting with {', '.join(drafters)}")
     with log_directory(args.logs) as logs:
         return run_trio(_demo, args, drafters, logs)
 

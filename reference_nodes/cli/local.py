@@ -21,7 +21,7 @@ from reference_nodes.cli.asking import ask_status
 from reference_nodes.cli.network import LOOPBACK, loopback_fault
 from reference_nodes.cli.options import UsageError
 from reference_nodes.cli.processes import Child, Nursery, open_children
-from reference_nodes.models_store import PULLABLE, locate
+from reference_nodes.models_store import PULLABLE, ModelError, locate
 from reference_nodes.node import Node, NodeConfig, open_node
 from reference_nodes.offers import Say
 from reference_nodes.trust import NodeIdentity, create_identity, init_cluster
@@ -104,7 +104,7 @@ def draft_names(text: str, model: str) -> list[str]:
     ['smollm2-draft', 'tm-1:v=512,s=7,a=52429', 'ngram']
     """
     if text.isdigit():
-        usual = usual_drafters(model)
+        usual = [name for name in usual_drafters(model) if _is_here(name)]
         return [usual[index % len(usual)] for index in range(int(text))]
     names: list[str] = []
     for part in text.split(","):
@@ -115,6 +115,15 @@ def draft_names(text: str, model: str) -> list[str]:
     if not names:
         raise UsageError(f"--drafters {text!r}: give a number, or names such as smollm2-draft,ngram")
     return names
+
+
+def _is_here(name: str) -> bool:
+    """An installation without the shipped weights still has the drafters that need none."""
+    try:
+        locate(name)
+    except ModelError:
+        return False
+    return True
 
 
 def usual_drafters(model: str) -> list[str]:
