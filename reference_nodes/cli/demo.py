@@ -161,13 +161,13 @@ class Demo:
 
     def text(self, report: dict[str, Any]) -> str:
         """The same for people."""
-        first, runs = self.done[0].drafted[0], report["repetitions"]
+        runs = report["repetitions"]
         accepted = f"{report['accepted']} accepted ({percent(report['acceptance_rate'])})"
         forwards = shown(report["target_forwards_per_token"])
         draft, delivery = report["draft_bytes_per_committed_token"], report["delivery_bytes_per_committed_token"]
         rows = {
             "tokens": report["tokens"],
-            "proposed by": legend(first, self.painter),
+            "proposed by": self._legend(report),
             "drafted": f"{report['drafted']}, of which {accepted}",
             "tokens per target forward": f"{shown(report['mean_acceptance_length'])} ({forwards} forwards per token)",
             "bytes per committed token": f"{shown(report['bytes_per_committed_token'])}, TLS included: "
@@ -183,3 +183,11 @@ class Demo:
             same = sum(item.identical for item in self.done)
             rows["identical to target alone"] += f" ({same} of {len(self.done)} prompts)"
         return figures(rows)
+
+    def _legend(self, report: dict[str, Any]) -> str:
+        """Who proposed how many of the tokens shown; in colour where one stream gives each drafter its number."""
+        if len(self.done) == 1:
+            return legend(self.done[0].drafted[0], self.painter)
+        shares = drafter_list([item.drafted[0] for item in self.done])
+        own = report["tokens"] - sum(row["committed"] for row in shares)
+        return ", ".join([f"the target itself {own}", *(f"{row['model']} {row['committed']}" for row in shares)])

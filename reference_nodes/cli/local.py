@@ -20,7 +20,8 @@ from dsdproto.registry import Role
 from reference_nodes.cli.asking import ask_status
 from reference_nodes.cli.network import LOOPBACK, loopback_fault
 from reference_nodes.cli.options import UsageError
-from reference_nodes.cli.processes import Child, Nursery, open_children
+from reference_nodes.cli.processes import Child, ChildFailed, Nursery, open_children
+from reference_nodes.errors import NodeError
 from reference_nodes.models_store import PULLABLE, ModelError, locate
 from reference_nodes.node import Node, NodeConfig, open_node
 from reference_nodes.offers import Say
@@ -29,6 +30,7 @@ from reference_nodes.trust import NodeIdentity, create_identity, init_cluster
 CLIENT = "client"
 TARGET = "target"
 LEADER_SECONDS = 60.0
+SETTLE_SECONDS = 1.0
 _PARAMETER = re.compile(r"[a-z]=\d+")
 
 
@@ -220,7 +222,15 @@ async def open_local(
         node = await stack.enter_async_context(open_node(config))
         for leader in leading:
             await node.leader_link(parse_node_id(leader.node), LEADER_SECONDS)
-        yield LocalCluster(node, identity, target, leading[1:], drafting, fault, logs, children)
+        cluster = LocalCluster(node, identity, target, leading[1:], drafting, fault, logs, children)
+        try:
+            yield cluster
+        except NodeError as error:
+            # A node that died is the better explanation of whatever its end caused here.
+            ended = await children.wait_ended(SETTLE_SECONDS)
+            if ended is not None and not isinstance(error, ChildFailed):
+                raise ended.fault(f"ended on its own, and so: {error}") from error
+            raise
 
 
 def met_text(cluster: LocalCluster) -> str:

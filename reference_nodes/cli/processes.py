@@ -110,6 +110,14 @@ class Nursery:
             lambda one: wanted <= set(one.links), [child], f"has no link to all of {missing}", seconds
         )
 
+    async def wait_ended(self, seconds: float) -> Child | None:
+        """A child that ended, if one does so within ``seconds``."""
+        with trio.move_on_after(seconds):
+            async with self._changed:
+                while not any(child.ended for child in self.children):
+                    await self._changed.wait()
+        return next((child for child in self.children if child.ended), None)
+
     async def _wait_until(self, done: Any, children: Sequence[Child], what: str, seconds: float) -> None:
         with trio.move_on_after(seconds):
             async with self._changed:

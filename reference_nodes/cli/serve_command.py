@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
 async def _serve(args: argparse.Namespace) -> int:
     from dsdproto.roles.leader import LeaderConfig
     from reference_nodes.cli.network import multicast_fault, serving_place
+    from reference_nodes.host import HostFailed
     from reference_nodes.node import NodeConfig, open_node
     from reference_nodes.trust import load_identity
 
@@ -129,15 +130,22 @@ async def _serve(args: argparse.Namespace) -> int:
             width=args.width,
         ),
     )
+    failed = False
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_on_signal, signals, nursery.cancel_scope)
             if args.until_eof:
                 nursery.start_soon(_end_on_eof, nursery.cancel_scope)
-            async with open_node(config, say if sys.stderr.isatty() else _log) as node:
-                _ready(node, config, args.json)
-                await _report_links(node, args.json)
-    return 0
+            try:
+                async with open_node(config, say if sys.stderr.isatty() else _log) as node:
+                    _ready(node, config, args.json)
+                    await _report_links(node, args.json)
+            except HostFailed as error:
+                # The host has logged what led to it, with a traceback.
+                say(f"dsdp serve: a bug in this program ends the node: {error}")
+                failed = True
+                nursery.cancel_scope.cancel()
+    return 70 if failed else 0
 
 
 def _log(text: str) -> None:
