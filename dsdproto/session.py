@@ -34,11 +34,17 @@ def check_vocabulary(contract: Contract, offer: ModelOffer, who: str) -> None:
         )
 
 
-def check_token_ids(tokens: tuple[int, ...], contract: Contract, where: str, clause: str) -> None:
+def check_token_ids(
+    tokens: tuple[int, ...],
+    contract: Contract,
+    where: str,
+    clause: str,
+    code: ErrorCode = ErrorCode.PROPOSAL_INVALID,
+) -> None:
     """Refuse ids outside the session's vocabulary."""
     if tokens and max(tokens) >= contract.vocabulary_size:
         raise PeerError(
-            ErrorCode.PROPOSAL_INVALID,
+            code,
             clause,
             f"{where} holds id {max(tokens)}; the vocabulary has {contract.vocabulary_size} entries",
         )

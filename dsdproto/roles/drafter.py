@@ -63,7 +63,19 @@ class DrafterConfig:
 class _Node:
     """A prefix that may come to be. The root is the verified prefix itself."""
 
-    __slots__ = ("children", "cost", "digest", "expanded", "live", "number", "parent", "position", "score", "token")
+    __slots__ = (
+        "children",
+        "cost",
+        "digest",
+        "expanded",
+        "live",
+        "number",
+        "parent",
+        "position",
+        "score",
+        "spare",
+        "token",
+    )
 
     def __init__(self, token: int, parent: _Node | None, digest: bytes, position: int, score: int) -> None:
         self.token = token
@@ -73,6 +85,8 @@ class _Node:
         self.score = score
         self.cost: int = score + (parent.cost if parent else 0)
         self.children: dict[int, _Node] = {}
+        self.spare: tuple[Child, ...] = ()
+        """children that did not fit yet: the credit was used up, or they were too unlikely from where the root was"""
         self.number: int | None = None
         self.expanded = False
         self.live = True
@@ -204,7 +218,7 @@ class Drafter:
         effects.append(Send(*key, Attached(model=offer.name)))
 
     def _advance(self, session: _Session, advance: Advance, now: float, effects: list[Effect]) -> None:
-        check_token_ids(advance.tokens, session.contract, "ADVANCE.tokens", "D-7")
+        check_token_ids(advance.tokens, session.contract, "ADVANCE.tokens", "D-7", ErrorCode.ADVANCE_INVALID)
         node = session.root if advance.ref == 0 else session.numbered.get(advance.ref)
         if node is None:
             raise PeerError(
@@ -236,7 +250,7 @@ class Drafter:
         self._propose(session, now, effects)
 
     def _reroot(self, session: _Session, root: _Node) -> None:
-        for node in session.nodes:
+        for node in (session.root, *session.nodes):
             node.live = False
         root.parent = None
         root.live = True
@@ -245,6 +259,9 @@ class Drafter:
         for node in session.nodes:
             node.live = True
         session.numbered = {node.number: node for node in session.nodes if node.number is not None}
+        for node in (root, *session.nodes):
+            if node.spare:
+                self._grow(session, node, node.spare)
 
     def _drop(self, key: Key) -> None:
         session = self.sessions.pop(key, None)
@@ -384,21 +401,27 @@ class Drafter:
                 effects.append(Refuse(*session.key, PeerError(ErrorCode.COMPUTE_FAILED, "D-8", result)))
                 continue
             for node, children in zip(nodes, result, strict=True):
+                self.counters.expanded += 1
                 if node.live:
                     self._grow(session, node, children)
             self._propose(session, now, effects)
 
     def _grow(self, session: _Session, node: _Node, children: tuple[Child, ...]) -> None:
-        self.counters.expanded += 1
+        """Add what is likely enough and within credit; the best guess below the root always is likely enough."""
         limit = session.root.cost + self.config.floor
-        for rank, child in enumerate(children):
-            if len(session.nodes) >= session.credit or child.token in node.children:
+        spare: list[Child] = []
+        for child in children:
+            first = not node.children and not spare
+            if not first and child.score > self.config.sibling_floor:
                 continue
-            if node.cost + child.score > limit or (rank and child.score > self.config.sibling_floor):
+            unlikely = node.cost + child.score > limit and not (first and node is session.root)
+            if unlikely or len(session.nodes) >= session.credit:
+                spare.append(child)
                 continue
             below = _Node(child.token, node, extend_digest(node.digest, child.token), node.position + 1, child.score)
             node.children[child.token] = below
             session.nodes.append(below)
+        node.spare = tuple(spare)
 
 
 def _up(node: _Node, root: _Node) -> Iterator[_Node]:

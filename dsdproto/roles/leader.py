@@ -262,7 +262,7 @@ class Leader:
         elif key in self._by_verifier:
             session = self._by_verifier[key]
             session.failed_verifiers.add(key[0])
-            self._verifier_lost(session, error.text, now, effects)
+            self._verifier_lost(session, error.text, now, effects, error.reply)
         elif key in self._by_drafter:
             session = self._by_drafter[key]
             session.left_drafters.add(key[0])
@@ -326,7 +326,12 @@ class Leader:
         session.verifier = VerifierSeat(key, now)
         self._by_verifier[key] = session
         effects.append(SetTimer(("answer", session.key), now + self.config.answer_patience))
-        assign = Assign(session=session.id, contract=session.contract, committed=session.committed)
+        assign = Assign(
+            session=session.id,
+            contract=session.contract,
+            committed=session.committed,
+            model=session.answers[0] if session.answers else None,
+        )
         effects.append(Send(*key, assign))
 
     def _assigned(

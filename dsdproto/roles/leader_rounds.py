@@ -42,6 +42,7 @@ def take_proposal(session: Session, seat: DrafterSeat, message: Propose, max_use
             seat.known.setdefault(node_id, (seat.sent + index + 1, scores[index]))
             seat.lag.answered(now)
     seat.sent += len(message.tokens)
+    seat.spoke = True
     if len(seat.known) > seat.credit:
         raise PeerError(
             ErrorCode.CREDIT_EXCEEDED, "D-6", f"{len(seat.known)} nodes outstanding, the credit is {seat.credit}"
@@ -213,7 +214,7 @@ def observe_trials(session: Session, subtree: Subtree, path: list[int]) -> None:
             if parent in visited:
                 seat.acceptance.observe(known[1], number in hits)
     for seat in session.drafters.values():
-        if seat.entry.number in took_part:
+        if seat.spoke or seat.entry.number in took_part:
             seat.rounds += 1
             seat.lag.brought(brought[seat.entry.number])
 
@@ -240,4 +241,5 @@ def advance_for(seat: DrafterSeat, session: Session, outcome: Outcome, now: floa
     seat.known = {node: entry for node, entry in seat.known.items() if session.trie.node(node) is not None}
     seat.lag.asked(None if seat.known else now)
     seat.useless = 0
+    seat.spoke = False
     return Advance(position=session.chain.position, ref=ref, tokens=tokens[depth:])

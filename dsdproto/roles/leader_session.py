@@ -59,7 +59,9 @@ class DrafterSeat:
     acceptance: AcceptanceEstimator = field(default_factory=AcceptanceEstimator)
     lag: LagEstimator = field(default_factory=LagEstimator)
     rounds: int = 0
-    """verifications that held nodes of this drafter"""
+    """rounds in which it proposed, or in which nodes of its were verified"""
+    spoke: bool = False
+    """it proposed since the last ADVANCE"""
     useless: int = 0
     """messages since the last ADVANCE that brought no node (clause D-19)"""
 

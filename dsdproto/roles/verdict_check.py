@@ -30,10 +30,7 @@ def check_verdict(
         tokens += (verdict.token,)
     if not tokens:
         raise _invalid("V-6", "a verdict without any token")
-    try:
-        check_token_ids(tokens, contract, "VERDICT", "V-6")
-    except PeerError as error:
-        raise _invalid("V-6", error.text) from None
+    check_token_ids(tokens, contract, "VERDICT", "V-6", ErrorCode.VERDICT_INVALID)
     after = chain.copy()
     for index, token in enumerate(tokens):
         if index and finish_of(contract, after, max_context) is not None:

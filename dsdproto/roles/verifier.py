@@ -155,11 +155,10 @@ class Verifier:
                 "S-4",
                 f"verification method {contract.sampling.method} is not supported; supported: 0 (coupled)",
             )
-        if contract.model not in ("", offer.name):
+        wanted = assign.model or contract.model
+        if wanted not in ("", offer.name):
             raise PeerError(
-                ErrorCode.MODEL_UNAVAILABLE,
-                "S-5",
-                f"model {contract.model!r} asked for, this verifier has {offer.name!r}",
+                ErrorCode.MODEL_UNAVAILABLE, "S-5", f"model {wanted!r} asked for, this verifier has {offer.name!r}"
             )
         if contract.profile is not None and contract.profile != offer.profile:
             raise PeerError(

@@ -15,7 +15,7 @@ from dsdproto.wire.messages import Sampling
 
 @dataclass(frozen=True, slots=True)
 class ScoreItem:
-    """Walk the target down one session's tree (section "Sampling", clause SAMP walk)."""
+    """Walk the target down one session's tree (section "Sampling", clause S-SAMP-12)."""
 
     session: Hashable
     prefix: tuple[int, ...]

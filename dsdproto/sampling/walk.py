@@ -1,4 +1,4 @@
-"""Walks a draft tree with the target's own choices (SPEC S-SAMP-8): the whole of lossless verification."""
+"""Walks a draft tree with the target's own choices (SPEC S-SAMP-12): the whole of lossless verification."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from dsdproto.registry import (
     MessageType,
     Role,
 )
-from dsdproto.wire.schema import array, bstr, message, record, sub, tokens, tstr, uint, uints
+from dsdproto.wire.schema import array, bstr, closed, message, record, sub, tokens, tstr, uint, uints
 
 U16 = (1 << 16) - 1
 U32 = (1 << 32) - 1
@@ -123,6 +123,7 @@ class Status:
 # ---------------------------------------------------------------- the session contract
 
 
+@closed
 @record
 class Sampling:
     """Integers, applied in the order temperature, top-k, top-p, noise (section "Sampling")."""
@@ -137,6 +138,7 @@ class Sampling:
     seed: int = uint(5, max=U64)
 
 
+@closed
 @record
 class Contract:
     """All that determines a stream. The SHA-256 of its encoding names the empty prefix, d(0) (clause S-2)."""
@@ -290,6 +292,8 @@ class Assign:
     session: bytes = bstr(1, size=SESSION_ID_BYTES)
     contract: Contract = sub(2, Contract)
     committed: tuple[int, ...] = tokens(3, max_items=MAX_PROMPT)
+    model: str | None = tstr(5, max=128, default=None)
+    """which of the verifier's targets to use; absent: any that the contract allows (clause S-5)"""
 
 
 @message(MessageType.ASSIGNED, plane="verify", senders=(Role.VERIFIER,))
@@ -310,7 +314,7 @@ class Verify:
     position: int = uint(2, max=U32)
     base: bytes = bstr(3, size=SHORT_DIGEST_BYTES)
     tokens: tuple[int, ...] = tokens(4, max_items=MAX_NODES)
-    parents: bytes | None = bstr(5, max=MAX_NODES, default=None)
+    parents: bytes | None = bstr(6, max=MAX_NODES, default=None)
 
 
 @message(MessageType.VERDICT, plane="verify", senders=(Role.VERIFIER,))

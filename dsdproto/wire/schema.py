@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 CLAUSE_KEYS = "R-1"
 CLAUSE_MANDATORY = "R-4"
+CLAUSE_CLOSED = "S-12"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ class Spec:
     plane: str = ""
     senders: tuple[Role, ...] = ()
     opens: bool = False
+    closed: bool = False
+    """no key beside those of the table is allowed, odd or even"""
 
 
 SPECS: dict[type, Spec] = {}
@@ -173,6 +176,12 @@ def record(cls: type[T]) -> type[T]:
     )
     SPECS[built] = Spec(built, tuple(fields), frozenset(keys), encoders, decoders)
     return built
+
+
+def closed(cls: type[T]) -> type[T]:
+    """A record that is hashed: whoever ignored a key of it would hash something else (clause S-12)."""
+    SPECS[cls].closed = True
+    return cls
 
 
 @dataclass_transform(
@@ -254,7 +263,11 @@ def record_from_item(cls: type[T], item: Any) -> T:
             raise Fault(CLAUSE_MANDATORY, f"without the mandatory {', '.join(missing)}")
     if known != len(item):
         for key in item:
-            if key % 2 == 0 and key not in spec.keys:
+            if key in spec.keys:
+                continue
+            if spec.closed:
+                raise Fault(CLAUSE_CLOSED, f"map key {key}, which is not in the table").inside(f"[{key}]", key)
+            if key % 2 == 0:
                 raise Fault(CLAUSE_KEYS, f"unknown even map key {key}").inside(f"[{key}]", key)
     if spec.check is not None:
         _check(spec.check, spec, built)
