@@ -294,17 +294,6 @@ def test_a_run_is_the_same_twice():
     assert logs[0] == logs[1]
 
 
-def test_credit_that_was_used_up_does_not_silence_a_drafter():
-    """What did not fit is proposed once there is room (a drafter that dropped it would stay mute for rounds)."""
-    cluster = Cluster(leader=LeaderConfig(credit=2, width=3))
-    cluster.target()
-    cluster.drafter("drafter", 1.0)
-    terms = contract(max_tokens=120)
-    session = cluster.open(terms)
-    cluster.finish(session)
-    assert cluster.check(session, terms).stats.rounds < 75
-
-
 def test_a_slow_drafter_is_not_waited_for():
     cluster = Cluster()
     cluster.target()
