@@ -147,6 +147,9 @@ def test_bench_wire_counts_every_byte() -> None:
     assert found["peers"]["bare TLS echo"]["bytes_per_committed_token"] == pytest.approx(
         found["bytes_per_committed_token"], rel=0.05
     )
+    assert found["reference_nodes"]["bytes_per_committed_token"] == pytest.approx(
+        found["bytes_per_committed_token"], rel=0.02
+    )
     assert found["peers"]["HTTP + JSON"]["bytes_per_committed_token"] > found["bytes_per_committed_token"]
     assert found["with_delivery_bytes_per_committed_token"] > found["bytes_per_committed_token"]
     assert delivery_bytes(played) < 16

@@ -2,7 +2,8 @@
 
 Bytes are counted by a relay between the two processes, TLS records included, the handshake excluded. Times are taken
 without the relay. A round is: the leader's commit goes out, the drafter's next chain of 8 comes back. DSDP is driven
-straight from the stream here: connection, codec, digests and TLS, without the reference nodes' mailboxes and models.
+straight from the stream: connection, codec, digests and TLS. "DSDP, reference nodes" has the nodes' tasks, mailboxes
+and routing besides.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from reference_nodes.bench.exchange import WINDOW, Round, rounds, tokens_in
 from reference_nodes.bench.relay import Relay
 from reference_nodes.bench.spread import spread, spread_text
 from reference_nodes.bench.wire_dsdp import CHANNEL, SCORES, WireBroken, open_leader
+from reference_nodes.bench.wire_nodes import open_node_leader
 from reference_nodes.bench.wire_others import EchoClient, HttpClient, ZmqClient
 from reference_nodes.cli.output import say, table
 from reference_nodes.trust import NodeIdentity, create_identity, init_cluster
@@ -36,7 +38,13 @@ AGREEMENTS = (0.8, 1.0)
 WARM_UP = 50
 TLS_RECORD_BYTES = 22
 """Header 5, content type 1, authentication tag 16 (RFC 8446, section 5.2)."""
-TITLES = {"dsdp": "DSDP", "echo": "bare TLS echo", "zmq": "ZMQ + pickle", "http": "HTTP + JSON"}
+TITLES = {
+    "dsdp": "DSDP",
+    "nodes": "DSDP, reference nodes",
+    "echo": "bare TLS echo",
+    "zmq": "ZMQ + pickle",
+    "http": "HTTP + JSON",
+}
 
 Play = Callable[[int], Awaitable[None]]
 """Runs that many more rounds."""
@@ -83,6 +91,9 @@ class Site:
                     await leader.play(count)
 
                 yield play_dsdp
+        elif kind == "nodes":
+            async with open_node_leader(port, self.leader, played) as leader_node:
+                yield leader_node.play
         elif kind == "echo":
             stream = await tls.connect("127.0.0.1", port, self.leader)
             try:
@@ -162,8 +173,8 @@ def available() -> tuple[list[str], str]:
     try:
         import zmq  # noqa: F401
     except ImportError:
-        return ["dsdp", "echo", "http"], "pyzmq is not installed: pip install 'dsdp[bench]'"
-    return ["dsdp", "echo", "zmq", "http"], ""
+        return ["dsdp", "nodes", "echo", "http"], "pyzmq is not installed: pip install 'dsdp[bench]'"
+    return ["dsdp", "nodes", "echo", "zmq", "http"], ""
 
 
 async def bench_wire(count: int, repeat: int) -> dict[str, Any]:
@@ -222,7 +233,8 @@ def report(
         "delivery_bytes_per_committed_token_full_agreement": round(delivery[full], 2),
         "with_delivery_bytes_per_committed_token": round(moved["dsdp"][usual] + delivery[usual], 2),
         "with_delivery_bytes_per_committed_token_full_agreement": round(moved["dsdp"][full] + delivery[full], 2),
-        "peers": {TITLES[kind]: figures_of(kind) for kind in kinds if kind != "dsdp"},
+        "reference_nodes": figures_of("nodes"),
+        "peers": {TITLES[kind]: figures_of(kind) for kind in kinds if kind not in ("dsdp", "nodes")},
         "rounds": count,
         "rounds_counted": len(played[usual]),
         "repetitions": len(times["dsdp"]),
@@ -242,6 +254,7 @@ def wire_text(found: dict[str, Any]) -> str:
         )
         for title, figures, ratio in [
             ("DSDP", found, found["round_over_tls_echo_spread"]),
+            (TITLES["nodes"], found["reference_nodes"], found["reference_nodes"]["round_over_tls_echo"]),
             *((title, peer, peer["round_over_tls_echo"]) for title, peer in found["peers"].items()),
         ]
     ]

@@ -18,10 +18,11 @@ import trio
 from reference_nodes import tls
 from reference_nodes.bench.exchange import Round, rounds
 from reference_nodes.bench.wire_dsdp import serve_drafter
+from reference_nodes.bench.wire_nodes import open_node_drafter
 from reference_nodes.bench.wire_others import serve_echo, serve_http, serve_zmq
 from reference_nodes.trust import load_identity
 
-KINDS = ("dsdp", "echo", "zmq", "http")
+KINDS = ("dsdp", "nodes", "echo", "zmq", "http")
 
 
 def main() -> None:
@@ -38,6 +39,8 @@ def main() -> None:
         serve_zmq(played, _ready)
     elif args.kind == "http":
         serve_http(played, _ready)
+    elif args.kind == "nodes":
+        trio.run(_serve_node, args, played)
     else:
         trio.run(_serve_tls, args, played)
 
@@ -49,6 +52,13 @@ def _ready(port: int) -> None:
 def _end_with_stdin() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
+
+
+async def _serve_node(args: argparse.Namespace, played: tuple[Round, ...]) -> None:
+    async with open_node_drafter(load_identity(args.home, "drafter"), played) as node:
+        assert node.port is not None
+        _ready(node.port)
+        await trio.sleep_forever()
 
 
 async def _serve_tls(args: argparse.Namespace, played: tuple[Round, ...]) -> None:

@@ -11,6 +11,7 @@ import trio
 
 from dsdproto.registry import Role
 from reference_nodes.cli.options import (
+    CLIENT_NAME,
     Prompt,
     UsageError,
     add_command,
@@ -18,6 +19,7 @@ from reference_nodes.cli.options import (
     add_network,
     add_node,
     add_sampling,
+    client_name,
     count,
     sampling_of,
 )
@@ -92,6 +94,8 @@ async def _run(args: argparse.Namespace) -> int:
         except Exception:
             if fault:
                 say(f"note: {fault}")
+            if client_name(args) != CLIENT_NAME and not args.peer:
+                say("note: a node that serves here under this identity is not seen by it: join once more as another")
             raise
         assert link.peer is not None
         offered = [offer.name for offer in link.peer.models if offer.role == Role.VERIFIER]
