@@ -87,6 +87,8 @@ class Link:
         """node id that the peer must have; None: any of the cluster"""
         self.up = False
         """the machines know of it"""
+        self.lived = False
+        """the machines have known of it"""
         self.reason = ""
         """why it ended"""
         self.traffic = Traffic(opened.count, opened.handshake)
@@ -291,7 +293,7 @@ class Link:
                     self.close(refusal)
                     return
                 await self._host.link_up(self, event)
-                self.up = True
+                self.up = self.lived = True
                 await owner.came_up(self)
             case LinkDown():
                 self.reason = event.reason

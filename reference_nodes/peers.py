@@ -255,7 +255,7 @@ class Peers:
                 entry.node_id = link.peer.node_id
             if entry.node_id == self.node_id:
                 return self._needless(entry, self.node_id)
-            if link.up:
+            if link.lived:
                 return True
         return False
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from dsdproto.registry import Role
 from reference_nodes.connect_errors import Refused
 from reference_nodes.peers import Peers, Redial, useful
+from reference_nodes.transport import Opened
 
 LOW, HIGH = b"\x01" * 32, b"\x02" * 32
 
@@ -112,6 +113,40 @@ def test_redialing_backs_off_with_jitter_up_to_a_cap() -> None:
     for gap, span in zip(gaps, [2.0, 4.0, 8.0, 8.0, 8.0, 8.0]):
         assert span / 2 <= gap <= span
     assert len({round(gap, 6) for gap in gaps}) == len(gaps)
+
+
+def test_a_link_that_lived_resets_the_back_off() -> None:
+    """A peer that was reached again after failures is redialed quickly when it is lost anew."""
+    at: list[float] = []
+
+    class Short(FakeLink):
+        reason, up, lived = "lost", False, True
+
+        async def run(self, owner: Any) -> None:
+            await trio.sleep(100)
+
+    class Stream:
+        async def aclose(self) -> None: ...
+
+    async def dial(host: str, port: int) -> Any:
+        at.append(trio.current_time())
+        if len(at) <= 5:
+            raise Refused(f"{host}:{port} refused the connection.")
+        return Opened(Stream(), None, None, None)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        peers = peers_of(LOW, dial=dial, redial=Redial(1.0, 64.0), rng=random.Random(5))
+        peers._make_link = lambda number, opened, dialer, address: Short(number, Peer(HIGH), dialer)  # type: ignore
+        async with trio.open_nursery() as nursery:
+            await nursery.start(peers.run)
+            peers.dial_static("10.0.0.1", 7)
+            await trio.sleep(500)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    gaps = [after - before for before, after in itertools.pairwise(at)]
+    assert max(gaps[:5]) > 10.0
+    assert len(gaps) > 6 and all(100.0 < gap <= 101.0 for gap in gaps[5:])
 
 
 @pytest.mark.parametrize(
