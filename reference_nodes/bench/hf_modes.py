@@ -27,7 +27,11 @@ class HfModel:
         """``draft``: name of the draft model for assisted generation. Raises ModelError, UnsupportedModel, OSError."""
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
 
+        # Its bars and advice would drown ours.
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
         torch.set_num_threads(threads)
         self._torch = torch
         self.missing = ""
