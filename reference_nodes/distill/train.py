@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from .checkpoint import build_shortlist, load_draft, save_draft
 from .data import Batch, Rows
 from .evaluate import cached_text, measure
+from .lexicon import token_ids
 from .student import Student, draft_config, initial_state
 
 
@@ -107,6 +108,12 @@ def averaged(trainer: Trainer, embedding: torch.Tensor) -> Student:
     return copy.eval()
 
 
+def _everyday(target: Path) -> list[int]:
+    from transformers import AutoTokenizer
+
+    return token_ids(AutoTokenizer.from_pretrained(target))
+
+
 def run(
     target: Path,
     gguf: Path,
@@ -142,7 +149,7 @@ def run(
         if shortlist_from:
             short = load_draft(shortlist_from)[2]
         else:
-            short = build_shortlist(rows.counts(len(embedding)), shortlist, [0, 1, 2])
+            short = build_shortlist(rows.counts(len(embedding)), shortlist, [0, 1, 2, *_everyday(target)])
     student = Student(config, embedding, short)
     student.load_own(state)
     digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
