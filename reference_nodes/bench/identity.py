@@ -113,7 +113,7 @@ async def bench_identity(args: argparse.Namespace, prompts: list[Prompt], logs: 
     streams = sum(len(tally.done) for tally in tallies)
     return {
         "model": vocabulary.name,
-        "draft_models": [name if len(name) < 40 else Path(name).name for name in drafters],
+        "draft_models": [Path(name).name if "/" in name else name for name in drafters],
         "prompts": len(prompts),
         "max_tokens": args.max_tokens,
         "streams": streams,

@@ -46,4 +46,7 @@ class Relay:
     ) -> None:
         self._listener.close()
         for one in self._sockets:
+            # Closing alone would leave the connection up for as long as a thread reads from it.
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
             one.close()

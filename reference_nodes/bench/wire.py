@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ TITLES = {
 
 Play = Callable[[int], Awaitable[None]]
 """Runs that many more rounds."""
+Times = dict[str, list[float]]
+"""Microseconds per round of each kind, one figure per repetition."""
 
 
 class Site:
@@ -136,11 +138,11 @@ def delivery_bytes(played: tuple[Round, ...]) -> float:
     return total / tokens_in(played)
 
 
-async def count_bytes(site: Site, kind: str, agreement: float, count: int) -> float:
-    """Bytes per committed token of ``count`` rounds."""
-    with site.peer(kind, agreement) as port, Relay(port) as relay:
+async def count_bytes(site: Site, kind: str, port: int, agreement: float, count: int) -> float:
+    """Bytes per committed token of ``count`` rounds with the peer at ``port``."""
+    with Relay(port) as relay:
         async with site.client(kind, relay.port, agreement) as play:
-            # The first round tells no difference between set-up and exchange.
+            # In the first round some of the set-up may still be on its way.
             await play(1)
             before = relay.count
             await play(count)
@@ -148,16 +150,14 @@ async def count_bytes(site: Site, kind: str, agreement: float, count: int) -> fl
     return moved / tokens_in(rounds(site.total + 1, agreement)[1 : 1 + count])
 
 
-async def time_rounds(
-    site: Site, kinds: list[str], agreement: float, count: int, repeat: int
-) -> dict[str, list[float]]:
-    """Microseconds per round of each kind, one figure per repetition, the kinds in turn."""
-    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+async def time_rounds(site: Site, ports: dict[str, int], agreement: float, count: int, repeat: int) -> Times:
+    """The peers in turn, ``repeat`` times ``count`` rounds of each."""
+    kinds = list(ports)
+    times: Times = {kind: [] for kind in kinds}
     async with AsyncExitStack() as stack:
         plays: dict[str, Play] = {}
         for kind in kinds:
-            port = stack.enter_context(site.peer(kind, agreement))
-            plays[kind] = await stack.enter_async_context(site.client(kind, port, agreement))
+            plays[kind] = await stack.enter_async_context(site.client(kind, ports[kind], agreement))
             await plays[kind](WARM_UP)
         for turn in range(repeat):
             start = turn % len(kinds)
@@ -186,13 +186,18 @@ async def bench_wire(count: int, repeat: int) -> dict[str, Any]:
         site = Site(Path(home), WARM_UP + count * repeat)
         # Many rounds, so that their mean length is close to the expected one.
         counted = max(count, site.total // 3)
+        usual, full = AGREEMENTS
         moved: dict[str, dict[float, float]] = {kind: {} for kind in kinds}
-        for kind in kinds:
-            for agreement in AGREEMENTS:
-                say(f"counting the bytes of {TITLES[kind]} at {100 * agreement:g} %")
-                moved[kind][agreement] = await count_bytes(site, kind, agreement, counted)
-        say(f"timing {repeat} x {count} rounds of each, in turn")
-        times = await time_rounds(site, kinds, AGREEMENTS[0], count, repeat)
+        with ExitStack() as peers:
+            say("starting the drafters' ends")
+            ports = {kind: peers.enter_context(site.peer(kind, usual)) for kind in kinds}
+            for kind in kinds:
+                say(f"counting the bytes of {TITLES[kind]}")
+                moved[kind][usual] = await count_bytes(site, kind, ports[kind], usual, counted)
+                with site.peer(kind, full) as port:
+                    moved[kind][full] = await count_bytes(site, kind, port, full, counted)
+            say(f"timing {repeat} x {count} rounds of each, in turn")
+            times = await time_rounds(site, ports, usual, count, repeat)
         played = {agreement: rounds(site.total + 1, agreement)[1 : 1 + counted] for agreement in AGREEMENTS}
         sizes = echo_sizes(rounds(site.total, AGREEMENTS[0]))
     return report(kinds, moved, times, played, sizes, count, missing)
@@ -201,7 +206,7 @@ async def bench_wire(count: int, repeat: int) -> dict[str, Any]:
 def report(
     kinds: list[str],
     moved: dict[str, dict[float, float]],
-    times: dict[str, list[float]],
+    times: Times,
     played: dict[float, tuple[Round, ...]],
     sizes: tuple[int, int],
     count: int,

@@ -15,6 +15,9 @@ from typing import Any
 
 from reference_nodes.bench.exchange import SESSION, Round
 
+PATIENCE = 60
+"""Seconds after which a client gives up on an answer."""
+
 # ---------------------------------------------------------------- ZMQ + pickle
 
 
@@ -22,12 +25,13 @@ def serve_zmq(played: tuple[Round, ...], ready: Any) -> None:
     """The drafter's end; ``ready(port)`` is called once it listens."""
     import zmq
 
+    chains = {item.position: list(item.chain) for item in played}
     socket_ = zmq.Context.instance().socket(zmq.PAIR)
     ready(socket_.bind_to_random_port("tcp://127.0.0.1"))
-    for item in played:
+    while True:
         commit = pickle.loads(socket_.recv())
-        assert commit["base_committed_len"] == item.position
-        reply = {"rid": commit["rid"], "base_committed_len": item.position, "tokens": list(item.chain)}
+        position = commit["base_committed_len"]
+        reply = {"rid": commit["rid"], "base_committed_len": position, "tokens": chains[position]}
         socket_.send(pickle.dumps(reply, protocol=pickle.HIGHEST_PROTOCOL))
 
 
@@ -36,6 +40,7 @@ class ZmqClient:
         import zmq
 
         self._socket = zmq.Context.instance().socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.RCVTIMEO, 1000 * PATIENCE)
         self._socket.connect(f"tcp://127.0.0.1:{port}")
 
     def play(self, part: tuple[Round, ...]) -> None:
@@ -88,7 +93,7 @@ def serve_http(played: tuple[Round, ...], ready: Any) -> None:
 
 class HttpClient:
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self._connection.connect()
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -1,6 +1,7 @@
 """The drafter's end of the wire benchmark, in a process of its own: ``python -m reference_nodes.bench.wire_peer KIND``.
 
-Prints one JSON line with its port, and ends when its stdin does.
+Prints one JSON line with its port, and ends when its stdin does. Each kind imports what it needs and no more: many of
+these are started.
 """
 
 from __future__ import annotations
@@ -15,12 +16,8 @@ from pathlib import Path
 
 import trio
 
-from reference_nodes import tls
 from reference_nodes.bench.exchange import Round, rounds
-from reference_nodes.bench.wire_dsdp import serve_drafter
-from reference_nodes.bench.wire_nodes import open_node_drafter
 from reference_nodes.bench.wire_others import serve_echo, serve_http, serve_zmq
-from reference_nodes.trust import load_identity
 
 KINDS = ("dsdp", "nodes", "echo", "zmq", "http")
 
@@ -55,6 +52,9 @@ def _end_with_stdin() -> None:
 
 
 async def _serve_node(args: argparse.Namespace, played: tuple[Round, ...]) -> None:
+    from reference_nodes.bench.wire_nodes import open_node_drafter
+    from reference_nodes.trust import load_identity
+
     async with open_node_drafter(load_identity(args.home, "drafter"), played) as node:
         assert node.port is not None
         _ready(node.port)
@@ -62,6 +62,10 @@ async def _serve_node(args: argparse.Namespace, played: tuple[Round, ...]) -> No
 
 
 async def _serve_tls(args: argparse.Namespace, played: tuple[Round, ...]) -> None:
+    from reference_nodes import tls
+    from reference_nodes.bench.wire_dsdp import serve_drafter
+    from reference_nodes.trust import load_identity
+
     identity = load_identity(args.home, "drafter")
     context = tls.server_context(identity)
 
