@@ -86,6 +86,8 @@ def test_the_demo_finds_its_nodes_and_gives_the_same_text(dsdp: Start) -> None:
     assert found["lost_nodes"] == []
     assert found["tokens"] == 60 and len(found["text"].split()) == 60
     assert found["model"] == TARGET
+    assert [row["model"] for row in found["drafters"]] == found["draft_models"]
+    assert sum(row["committed"] for row in found["drafters"]) == found["accepted"]
     assert found["draft_models"] == [drafter(1, 0.8), drafter(2, 0.6)]
     assert found["drafted"] >= found["accepted"] >= 0
     assert found["mean_acceptance_length"] == pytest.approx(1 + found["accepted"] / found["rounds"], abs=1e-3)

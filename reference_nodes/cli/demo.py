@@ -8,6 +8,7 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dsdproto.identity import parse_node_id, short_node_id
 from reference_nodes.cli.generation import Generation, drafter_list, generate, ratio, summary
 from reference_nodes.cli.options import Prompt, sampling_of
 from reference_nodes.cli.output import Painter, figures, say
@@ -113,7 +114,6 @@ class Demo:
         """What ``--json`` prints."""
 
         first = [item.drafted[0] for item in self.done]
-        every = [run for item in self.done for run in item.drafted]
         counts = summary(first)
         tokens = counts["tokens"]
         draft = sum(item.draft_bytes for item in self.done)
@@ -132,7 +132,7 @@ class Demo:
         args = self.args
         return {
             "model": first[0].model,
-            "drafters": drafter_list(every),
+            "drafters": self._drafters(first),
             "draft_models": drafters,
             "tokens": tokens,
             "text": "\n\n".join(item.text for item in self.done),
@@ -159,9 +159,24 @@ class Demo:
             "prompts": prompts,
         }
 
+    def _drafters(self, shown: list[Generation]) -> list[dict[str, Any]]:
+        """Every draft node, with how many of the tokens shown came from it."""
+        shares = {row["node"]: row["committed"] for row in drafter_list(shown)}
+        return [
+            {
+                "name": child.name,
+                "node": child.node,
+                "model": child.ready["models"][0],
+                "address": child.address,
+                "committed": shares.get(short_node_id(parse_node_id(child.node)), 0),
+            }
+            for child in self.cluster.drafters
+        ]
+
     def text(self, report: dict[str, Any]) -> str:
         """The same for people."""
         runs = report["repetitions"]
+        taken = "one run of each" if runs == 1 else f"medians of {runs} runs each"
         accepted = f"{report['accepted']} accepted ({percent(report['acceptance_rate'])})"
         forwards = shown(report["target_forwards_per_token"])
         draft, delivery = report["draft_bytes_per_committed_token"], report["delivery_bytes_per_committed_token"]
@@ -174,7 +189,7 @@ class Demo:
             f"{shown(draft)} with the drafters, {shown(delivery)} delivery",
             "with drafters": f"{report['tokens_per_s']:.1f} tokens/s",
             "target alone": f"{report['plain_tokens_per_s']:.1f} tokens/s",
-            "speedup": f"{report['speedup']:.2f}x (medians of {runs} runs each, in turn)",
+            "speedup": f"{report['speedup']:.2f}x ({taken}, in turn)",
             "identical to target alone": "yes" if report["identical"] else "NO",
         }
         if report["lost_nodes"]:
