@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,7 +42,13 @@ def dsdp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def start(*argv: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*DSDP, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*DSDP, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell that runs the tests in the background lets its children ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         running.append(process)
         return process
@@ -113,6 +120,23 @@ def test_the_demo_for_people_and_several_prompts(dsdp: Start, tmp_path: Path) ->
     assert "yes (2 of 2 prompts)" in out
     assert "starting the target" in err
     assert sorted(path.name for path in logs.iterdir()) == ["drafter-1.log", "target.log"]
+
+
+def test_ctrl_c_takes_the_nodes_along(dsdp: Start) -> None:
+    demo = dsdp("demo", "--model", TARGET, "--max-tokens", "1000000", "--prompt", "hello", "--no-mdns")
+    ports = []
+    for text in demo.stdout:
+        if " at 127.0.0.1:" in text:
+            ports.append(int(text.rpartition(":")[2]))
+        if text == "> hello\n":
+            break
+    assert len(ports) == 3
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(HANG) == 130
+    assert demo.stderr.read().strip().endswith("interrupted")
+    for port in ports:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
 
 
 # ---------------------------------------------------------------- from init to run

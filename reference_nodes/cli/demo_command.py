@@ -87,7 +87,11 @@ def log_directory(wanted: Path | None) -> Iterator[Path]:
         yield wanted
         return
     logs = Path(tempfile.mkdtemp(prefix="dsdp-logs-"))
-    yield logs
+    try:
+        yield logs
+    except KeyboardInterrupt:
+        shutil.rmtree(logs, ignore_errors=True)
+        raise
     shutil.rmtree(logs, ignore_errors=True)
 
 
