@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dsdproto.policy.acceptance import AcceptanceEstimator, probability_of
 from dsdproto.policy.batching import Fifo, next_prefill
 from dsdproto.policy.cost import CostModel
-from dsdproto.policy.flush import FIRST, FlushPolicy
+from dsdproto.policy.flush import FlushPolicy
 from dsdproto.policy.lag import GIVE_UP, LagEstimator
 from dsdproto.policy.window import best_count, worth_waiting
 
@@ -101,10 +101,17 @@ def test_nothing_is_waited_for_while_drafts_are_at_hand():
 def test_flush_at_once_when_the_leader_has_nothing_else_in_bulk():
     policy = FlushPolicy(last=0.0)
     policy.advanced(0.1)
-    assert policy.due(unsent=FIRST, sent=0, window=8, more=True, now=0.11) <= 0.11
-    assert policy.due(unsent=FIRST, sent=5, window=8, more=True, now=0.11) == pytest.approx(0.1 + 0.75 * 0.1)
-    assert policy.due(unsent=8, sent=5, window=8, more=True, now=0.11) <= 0.11
-    assert policy.due(unsent=1, sent=5, window=8, more=False, now=0.11) <= 0.11
+    policy.stepped(0.005)  # a twentieth of a round
+    soon = pytest.approx(0.1 + 0.75 * 0.1)
+    for unsent, sent, gain, prospect, due in [
+        (1, 0, 0.9, 0.8, soon),  # the leader waits, but one more likely node is worth it
+        (4, 0, 3.2, 0.6, 0.11),  # by now it is not: time is worth more, the more there is to verify
+        (1, 0, 0.4, 0.2, 0.11),  # the next node is unlikely
+        (4, 5, 3.2, 0.8, soon),  # the leader is busy with what was sent
+        (8, 5, 3.2, 0.8, 0.11),  # the window is full
+        (1, 5, 0.3, 0.0, 0.11),  # no more will come
+    ]:
+        assert policy.due(unsent, sent, 8, gain, prospect, 0.11) == due
 
 
 @dataclass

@@ -2,26 +2,28 @@
 
 A PROPOSE costs some fifty bytes besides its tokens, so nodes are worth collecting. But a node that arrives after the
 leader chose what to verify next came too late. The leader chooses at each ADVANCE, and these come at a steady pace, so
-the drafter sends early when the leader has nothing of its drafts left, and else just before the next ADVANCE is due.
+a drafter whose drafts the leader still has sends just before the next ADVANCE is due. When the leader has none left it
+waits, or does without: then a further node is worth its time only if it adds more tokens than that time is worth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST = 4
-"""Nodes in the first message after the leader ran out of this drafter's drafts."""
 EARLY = 0.75
 """Fraction of the usual time between two ADVANCE messages after which what is there is sent."""
+HASTE = 3.0
+"""How much more a waiting leader's time counts: a node drafted during verification is not lost, only later."""
 GAIN = 0.25
 
 
 @dataclass(slots=True)
 class FlushPolicy:
-    """Pace estimator and decision of one session; times in seconds."""
+    """Pace estimators and decision of one session; times in seconds."""
 
     last: float
     round: float | None = None
+    step: float = 0.0
 
     def advanced(self, now: float) -> None:
         """An ADVANCE moved the prefix."""
@@ -29,15 +31,19 @@ class FlushPolicy:
         self.round = took if self.round is None else self.round + GAIN * (took - self.round)
         self.last = now
 
-    def due(self, unsent: int, sent: int, window: int, more: bool, now: float) -> float:
+    def stepped(self, seconds: float) -> None:
+        """Expanding some nodes took this long."""
+        self.step += GAIN * (seconds - self.step) if self.step else seconds
+
+    def due(self, unsent: int, sent: int, window: int, gain: float, prospect: float, now: float) -> float:
         """When to send ``unsent`` waiting nodes; at or before ``now`` means at once.
 
         :param sent: nodes sent before that still hang below the prefix.
-        :param more: the drafter is going to add nodes by itself.
+        :param gain: expected number of the waiting nodes that the stream passes through.
+        :param prospect: probability that the stream passes through the next node to be expanded; 0 if there is none.
         """
-        hungry = sent == 0
-        if unsent >= (min(FIRST, window) if hungry else window) or not more:
+        if unsent >= window or prospect == 0.0 or self.round is None:
             return now
-        if self.round is None:
+        if sent == 0 and prospect < HASTE * (1.0 + gain) * self.step / max(self.round, 1e-9):
             return now
         return self.last + EARLY * self.round

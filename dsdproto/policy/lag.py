@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GAIN = 0.2
+SLOW_GAIN = 0.1
 PATIENCE = 2.0
 """A drafter that takes longer than this many times its usual lag is not waited for any more in this round."""
 GIVE_UP = 3
@@ -38,7 +39,7 @@ class LagEstimator:
 
     def brought(self, tokens: float) -> None:
         """Accepted nodes of a round in which this drafter's nodes were verified."""
-        self.tokens += GAIN * (tokens - self.tokens)
+        self.tokens += SLOW_GAIN * (tokens - self.tokens)
 
     def gave_up(self) -> None:
         """Waiting for this drafter was in vain; its lag counts double for the next decision."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from dsdproto.effects import (
     Compute,
@@ -34,6 +35,7 @@ from dsdproto.effects import (
     TimerFired,
 )
 from dsdproto.errors import LocalError, PeerError
+from dsdproto.policy.acceptance import AcceptanceEstimator, probability_of
 from dsdproto.policy.flush import FlushPolicy
 from dsdproto.prefix import extend_digest, short_digest
 from dsdproto.registry import MAX_NODES, ErrorCode, Feature, Method, Scope
@@ -72,17 +74,23 @@ class _Node:
         "number",
         "parent",
         "position",
+        "raw",
         "score",
         "spare",
         "token",
     )
 
-    def __init__(self, token: int, parent: _Node | None, digest: bytes, position: int, score: int) -> None:
+    def __init__(
+        self, token: int, parent: _Node | None, digest: bytes, position: int, score: int = 0, raw: int = 0
+    ) -> None:
         self.token = token
         self.parent = parent
         self.digest = digest
         self.position = position
         self.score = score
+        """what this drafter has come to think of it"""
+        self.raw = raw
+        """what the model thought of it"""
         self.cost: int = score + (parent.cost if parent else 0)
         self.children: dict[int, _Node] = {}
         self.spare: tuple[Child, ...] = ()
@@ -131,6 +139,8 @@ class Drafter:
     config: DrafterConfig
     counters: DrafterCounters = field(default_factory=DrafterCounters)
     sessions: dict[Key, _Session] = field(default_factory=dict)
+    acceptance: AcceptanceEstimator = field(default_factory=AcceptanceEstimator)
+    """what the model's scores are worth, learned from ADVANCE over all sessions"""
     _features: dict[int, frozenset[int]] = field(default_factory=dict)
     _job: tuple[int, list[tuple[_Session, list[_Node]]]] | None = None
     _jobs: int = 0
@@ -208,7 +218,7 @@ class Drafter:
             key=key,
             contract=contract,
             tokens=list(chain.tokens),
-            root=_Node(chain.tokens[-1], None, chain.digest, chain.position, 0),
+            root=_Node(chain.tokens[-1], None, chain.digest, chain.position),
             credit=attach.credit,
             window=attach.window,
             width=min(attach.width, self.config.width) if Feature.TREES in features else 1,
@@ -234,10 +244,12 @@ class Drafter:
                 "D-7",
                 f"position {advance.position}, but prefix {session.root.position} grew by {len(path)} tokens",
             )
+        if path:
+            self._learn(session.root, path)
         for token in advance.tokens:
             below = node.children.get(token)
             if below is None:
-                below = _Node(token, None, extend_digest(node.digest, token), node.position + 1, 0)
+                below = _Node(token, None, extend_digest(node.digest, token), node.position + 1)
             node = below
         if path:
             session.tokens.extend(path)
@@ -248,6 +260,16 @@ class Drafter:
         if advance.window is not None:
             session.window = advance.window
         self._propose(session, now, effects)
+
+    def _learn(self, node: _Node | None, path: list[int]) -> None:
+        """ADVANCE says what the target chose after each prefix of the path, and so how much this drafter's scores are
+        worth there."""
+        for token in path:
+            if node is None:
+                return
+            for child in node.children.values():
+                self.acceptance.observe(child.raw, child.token == token)
+            node = node.children.get(token)
 
     def _reroot(self, session: _Session, root: _Node) -> None:
         for node in (session.root, *session.nodes):
@@ -276,11 +298,12 @@ class Drafter:
 
     def _propose(self, session: _Session, now: float, effects: list[Effect]) -> None:
         """Send what is ready; one PROPOSE for each sent node (or the root) that unsent nodes hang below."""
-        unsent = session.unsent
-        if not unsent:
+        if not session.unsent:
             return
-        more = self._in_job(session) or next(self._frontier(session), None) is not None
-        due = session.flush.due(unsent, len(session.nodes) - unsent, session.window, more, now)
+        waiting = [node for node in session.nodes if node.number is None]
+        gain = sum(probability_of(node.cost - session.root.cost) for node in waiting)
+        sent = len(session.nodes) - len(waiting)
+        due = session.flush.due(len(waiting), sent, session.window, gain, self._prospect(session), now)
         if due > now:
             effects.append(SetTimer(session.key, due))
             return
@@ -350,7 +373,7 @@ class Drafter:
             self._turn %= len(order)
             order = order[self._turn :] + order[: self._turn]
         for session in order:
-            nodes = [node for _, node in zip(range(self.config.expansions), self._frontier(session))]
+            nodes = list(islice(self._frontier(session), self.config.expansions))
             if nodes:
                 chosen.append((session, nodes))
             if len(chosen) == self.config.sessions_per_job:
@@ -382,8 +405,12 @@ class Drafter:
             width=session.width,
         )
 
-    def _in_job(self, session: _Session) -> bool:
-        return self._job is not None and any(member is session for member, _ in self._job[1])
+    def _prospect(self, session: _Session) -> float:
+        """Probability that the stream passes through the likeliest node that is or will be expanded; 0: none."""
+        nodes = [*islice(self._frontier(session), 1)]
+        if self._job is not None:
+            nodes += [node for member, chosen in self._job[1] if member is session for node in chosen if node.live]
+        return max((probability_of(node.cost - session.root.cost) for node in nodes), default=0.0)
 
     def _computed(self, event: Computed, now: float, effects: list[Effect]) -> None:
         if self._job is None or event.job != self._job[0]:
@@ -404,6 +431,7 @@ class Drafter:
                 self.counters.expanded += 1
                 if node.live:
                     self._grow(session, node, children)
+            session.flush.stepped(done.seconds)
             self._propose(session, now, effects)
 
     def _grow(self, session: _Session, node: _Node, children: tuple[Child, ...]) -> None:
@@ -414,11 +442,13 @@ class Drafter:
             first = not node.children and not spare
             if not first and child.score > self.config.sibling_floor:
                 continue
-            unlikely = node.cost + child.score > limit and not (first and node is session.root)
+            score = self.acceptance.cost(child.score)
+            unlikely = node.cost + score > limit and not (first and node is session.root)
             if unlikely or len(session.nodes) >= session.credit:
                 spare.append(child)
                 continue
-            below = _Node(child.token, node, extend_digest(node.digest, child.token), node.position + 1, child.score)
+            digest = extend_digest(node.digest, child.token)
+            below = _Node(child.token, node, digest, node.position + 1, score, child.score)
             node.children[child.token] = below
             session.nodes.append(below)
         node.spare = tuple(spare)

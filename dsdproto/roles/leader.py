@@ -416,7 +416,7 @@ class Leader:
             return
         # The next round is on its way before the disk is asked: only delivery waits for storage.
         for drafter in list(session.drafters.values()):
-            if drafter.rounds >= self.config.hopeless_after and drafter.lag.tokens < self.config.hopeless:
+            if drafter.rounds >= self.config.hopeless_after and drafter.help < self.config.hopeless:
                 self._release_drafter(session, drafter, effects)
             else:
                 effects.append(Send(*drafter.key, advance_for(drafter, session, outcome, now)))

@@ -22,6 +22,7 @@ from dsdproto.trie import DraftTrie, Subtree
 from dsdproto.wire.messages import Advance, Block, Propose, Verdict, Verify
 
 OVERHEAD_GAIN = 0.2
+HELP_GAIN = 0.1
 
 # ---------------------------------------------------------------- proposals
 
@@ -214,9 +215,12 @@ def observe_trials(session: Session, subtree: Subtree, path: list[int]) -> None:
             if parent in visited:
                 seat.acceptance.observe(known[1], number in hits)
     for seat in session.drafters.values():
+        tokens = brought[seat.entry.number]
+        if seat.entry.number in took_part:
+            seat.lag.brought(tokens)
         if seat.spoke or seat.entry.number in took_part:
             seat.rounds += 1
-            seat.lag.brought(brought[seat.entry.number])
+            seat.help += HELP_GAIN * (tokens - seat.help)
 
 
 def nodes_along(trie: DraftTrie, tokens: tuple[int, ...]) -> tuple[int, ...]:

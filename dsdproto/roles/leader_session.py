@@ -60,6 +60,8 @@ class DrafterSeat:
     lag: LagEstimator = field(default_factory=LagEstimator)
     rounds: int = 0
     """rounds in which it proposed, or in which nodes of its were verified"""
+    help: float = 1.0
+    """accepted nodes per such round, smoothed"""
     spoke: bool = False
     """it proposed since the last ADVANCE"""
     useless: int = 0
