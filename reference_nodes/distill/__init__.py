@@ -1,5 +1,5 @@
-"""Distil a small draft model from a target: prompts, generate, train, evaluate.
+"""Distil a small draft model from a target: target, prompts, generate, train, evaluate.
 
-The four steps are verbs of ``python -m reference_nodes.distill``; each one reads what the step before
+The steps are verbs of ``python -m reference_nodes.distill``; each one reads what the step before
 it wrote, can be stopped and run again, and takes its seed as a flag.
 """

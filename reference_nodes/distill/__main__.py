@@ -1,4 +1,4 @@
-"""Command line: ``python -m reference_nodes.distill prompts|generate|train|evaluate --help``."""
+"""Command line: ``python -m reference_nodes.distill target|prompts|generate|train|evaluate --help``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reference_nodes.distill", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     verbs = parser.add_subparsers(dest="verb", required=True)
+
+    u = verbs.add_parser("target", help="unpack a GGUF file into the directory that the other verbs read")
+    u.add_argument("--gguf", type=Path, required=True)
+    u.add_argument("--out", type=Path, required=True)
 
     p = verbs.add_parser("prompts", help="make the pool of training prompts")
     p.add_argument("--out", type=Path, required=True, help="JSON-lines file to write")
@@ -64,6 +68,27 @@ def _parser() -> argparse.ArgumentParser:
     e.add_argument("--text", type=Path, default=Path("."), help="folder that caches the target's text")
     e.add_argument("--max-new", type=int, default=128)
     return parser
+
+
+def _target(a: argparse.Namespace) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder, file = a.gguf.resolve().parent, a.gguf.name
+    try:
+        # Without `dequantize` the weights stay packed and cannot be saved.
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
+    except ValueError as error:
+        if "accelerate" not in str(error):
+            raise
+        raise SystemExit(
+            "transformers reads GGUF files only where 'accelerate' is installed: pip install accelerate"
+        ) from error
+    model.save_pretrained(a.out)
+    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(a.out)
+    print(f"{a.out}: bfloat16 weights and tokenizer", file=sys.stderr)
 
 
 def _prompts(a: argparse.Namespace) -> None:
@@ -145,7 +170,9 @@ def main(argv: list[str] | None = None) -> None:
     import torch
 
     torch.set_num_threads(a.threads)
-    if a.verb == "prompts":
+    if a.verb == "target":
+        _target(a)
+    elif a.verb == "prompts":
         _prompts(a)
     elif a.verb == "generate":
         from .generate import run
