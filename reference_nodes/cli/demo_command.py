@@ -16,7 +16,7 @@ from reference_nodes.cli.options import Prompt, add_command, add_json, add_sampl
 from reference_nodes.cli.output import Painter, Progress, figures, say
 from reference_nodes.cli.runner import run_trio
 
-PROMPT = "What are the benefits of regular exercise?"
+PROMPT = "Explain step by step how to find the average of the numbers 12, 15 and 21."
 
 
 def add(parsers: Any) -> None:
