@@ -86,7 +86,8 @@ def shape(machine: NodeMachine) -> tuple[Any, ...]:
                 case Leader():
                     seat = session.verifier
                     parts.append((session.opened, seat and seat.ready, session.in_flight is None, session.waited))
-                    parts.append([(bool(d.known), d.lag.since is None, d.rounds > 0) for d in session.drafters.values()])
+                    for d in session.drafters.values():
+                        parts.append((bool(d.known), d.lag.since is None, d.rounds > 0))
                 case Verifier():
                     parts.append((session.pending is None, session.in_job, session.ended, session.cached == 0))
                 case Drafter():
