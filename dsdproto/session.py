@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsdproto.errors import PeerError
 from dsdproto.prefix import PrefixChain
-from dsdproto.registry import ErrorCode, Finish
+from dsdproto.registry import ErrorCode, Finish, Method
 from dsdproto.wire.codec import encode_payload
 from dsdproto.wire.messages import Contract, ModelOffer
 
@@ -31,6 +31,16 @@ def check_vocabulary(contract: Contract, offer: ModelOffer, who: str) -> None:
             f"the session's vocabulary has {contract.vocabulary_size} entries, digest "
             f"{contract.vocabulary_digest.hex()[:16]}; this {who}'s model {offer.name!r} has {offer.vocabulary_size}, "
             f"digest {offer.vocabulary_digest.hex()[:16]}",
+        )
+
+
+def check_method(contract: Contract) -> None:
+    """Refuse a verification method that this implementation does not have (clause S-4)."""
+    if contract.sampling.method != Method.COUPLED:
+        raise PeerError(
+            ErrorCode.METHOD_UNSUPPORTED,
+            "S-4",
+            f"verification method {contract.sampling.method} is not supported; supported: 0 (coupled)",
         )
 
 

@@ -20,8 +20,6 @@ from collections.abc import Sequence
 
 from dsdproto.prefix import DIGEST_SIZE, SHORT_SIZE, extend_digest
 from dsdproto.trie_types import (
-    NEUTRAL,
-    Calibration,
     CommitResult,
     GraftResult,
     Node,
@@ -36,7 +34,6 @@ from dsdproto.trie_types import (
 )
 
 __all__ = [
-    "Calibration",
     "CommitResult",
     "DraftTrie",
     "GraftResult",
@@ -79,7 +76,6 @@ class DraftTrie:
         self.max_parked = max_parked
         self.pinned: frozenset[int] = frozenset()
         """ids of nodes under verification: a subtree at the root that is not evicted (clause TRIE-7)"""
-        self.calibration: dict[Source, Calibration] = {}
         self.drafted: Counter[Source] = Counter()
         self.accepted: Counter[Source] = Counter()
         self.confirmed: Counter[Source] = Counter()
@@ -183,8 +179,9 @@ class DraftTrie:
         """Takes a proposal that extends the prefix named (position, short or full digest).
 
         parents[n]: 0 is the base, j the j-th token, j <= n; None: a chain. costs[n]: -16 log2 of the
-        drafter's own confidence in tokens[n], 0..255; None: 0. Raises TrieError if the proposal contradicts
-        itself; one that is late, early, wrong or too much is never an error, only counted.
+        probability that tokens[n] is accepted after its parent, as the caller sees it, 0..255; None: 0.
+        Raises TrieError if the proposal contradicts itself; one that is late, early, wrong or too much is never
+        an error, only counted.
         """
         if parents is None:
             parents = range(len(tokens))
@@ -250,7 +247,6 @@ class DraftTrie:
         return position
 
     def _grow(self, parent: Node, token: int, cost: int, source: Source) -> Node | Waste:
-        cost = self.calibration.get(source, NEUTRAL).apply(cost)
         node = parent.children.get(token)
         if node is not None:
             self._count(source, Waste.DUPLICATE)

@@ -37,19 +37,6 @@ class Waste(StrEnum):
 Tally = Counter[tuple[Source, Waste]]
 
 
-class Calibration(NamedTuple):
-    """Turns a source's own costs into comparable ones: cost * scale_q8 / 256 + offset, at least 0."""
-
-    scale_q8: int = 256
-    offset: int = 0
-
-    def apply(self, cost: int) -> int:
-        return max((cost * self.scale_q8 >> 8) + self.offset, 0)
-
-
-NEUTRAL = Calibration()
-
-
 class GraftResult(NamedTuple):
     """What a graft did. added: tokens of this proposal that became nodes; parked: tokens put aside until
     their base is known; revived: tokens of parked proposals that became nodes because of it; waste: all

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dsdproto.prefix import PrefixChain
 from dsdproto.sampling import CoupledSampler, SamplingParameters, walk
 from dsdproto.testmodel import TestModel, context_of
-from dsdproto.trie import Calibration, DraftTrie, TrieError, Waste
+from dsdproto.trie import DraftTrie, TrieError, Waste
 
 
 def chain(*tokens: int) -> PrefixChain:
@@ -211,19 +211,15 @@ def test_the_best_subtree_is_greedy_by_path_cost():
         t.best_subtree(10, base=node)
 
 
-def test_calibration_ranks_sources_and_the_best_word_counts():
+def test_the_least_cost_that_any_source_gave_counts():
     t = trie()
-    t.calibration["good"] = Calibration(128, 0)
-    t.calibration["bad"] = Calibration(256, 40)
-    t.graft(*name(), [1], None, "bad", [1])
-    t.graft(*name(), [2], None, "good", [60])
+    t.graft(*name(), [1], None, "bad", [41])
+    t.graft(*name(), [2], None, "good", [30])
     assert t.best_subtree(1).tokens == (2,)
     t.graft(*name(), [1], None, "good", [2])
     assert t.best_subtree(1).tokens == (1,)
-    assert t.find(*name(1)).sources == ["bad", "good"]
-    t.calibration["odd"] = Calibration(256, -100)
-    t.graft(*name(), [3], None, "odd", [5])
-    assert t.find(*name(3)).cost == 0
+    t.graft(*name(), [1], None, "worse", [90])
+    assert t.find(*name(1)).sources == ["bad", "good", "worse"] and t.find(*name(1)).cost == 2
 
 
 def test_the_end_of_the_session_leaves_nothing():

@@ -38,9 +38,9 @@ from dsdproto.errors import LocalError, PeerError
 from dsdproto.policy.acceptance import AcceptanceEstimator, probability_of
 from dsdproto.policy.flush import FlushPolicy
 from dsdproto.prefix import extend_digest, short_digest
-from dsdproto.registry import MAX_NODES, ErrorCode, Feature, Method, Scope
+from dsdproto.registry import MAX_NODES, ErrorCode, Feature, Scope
 from dsdproto.roles.work import Child, DraftDone, DraftWork, ExpandItem
-from dsdproto.session import chain_of, check_token_ids, check_vocabulary, parents_field
+from dsdproto.session import chain_of, check_method, check_token_ids, check_vocabulary, parents_field
 from dsdproto.wire.messages import Advance, Attach, Attached, Contract, Detach, Error, ModelOffer, Propose
 
 Key = tuple[int, int]
@@ -195,12 +195,7 @@ class Drafter:
     def _attach(self, key: Key, attach: Attach, now: float, effects: list[Effect]) -> None:
         contract, offer = attach.contract, self.config.offer
         check_vocabulary(contract, offer, "drafter")
-        if contract.sampling.method != Method.COUPLED:
-            raise PeerError(
-                ErrorCode.METHOD_UNSUPPORTED,
-                "S-4",
-                f"verification method {contract.sampling.method} is not supported; supported: 0 (coupled)",
-            )
+        check_method(contract)
         if len(self.sessions) >= self.config.max_sessions:
             raise PeerError(
                 ErrorCode.OVERLOADED, "D-2", f"{len(self.sessions)} sessions, which is this drafter's limit"

@@ -40,11 +40,11 @@ from dsdproto.effects import (
 )
 from dsdproto.errors import PeerError
 from dsdproto.policy.cost import CostModel
-from dsdproto.registry import CommitProfile, DetachReason, ErrorCode, Feature, Finish, Method, Scope
+from dsdproto.registry import CommitProfile, DetachReason, ErrorCode, Feature, Finish, Scope
 from dsdproto.roles.leader_rounds import advance_for, ask, plan_round, take_proposal, take_verdict
 from dsdproto.roles.leader_seats import check_assigned, choose_verifier, drafter_offer
 from dsdproto.roles.leader_session import DrafterSeat, EndRecord, InFlight, Key, Session, VerifierSeat
-from dsdproto.session import chain_of
+from dsdproto.session import chain_of, check_method
 from dsdproto.trie import DraftTrie
 from dsdproto.wire.messages import (
     Assign,
@@ -279,12 +279,7 @@ class Leader:
             raise PeerError(ErrorCode.OVERLOADED, "L-2", f"{len(self.sessions)} sessions, which is this leader's limit")
         if any(session.id == message.session for session in self.sessions.values()):
             raise PeerError(ErrorCode.SESSION_EXISTS, "S-1", f"session {message.session.hex()} is open already")
-        if contract.sampling.method != Method.COUPLED:
-            raise PeerError(
-                ErrorCode.METHOD_UNSUPPORTED,
-                "S-4",
-                f"verification method {contract.sampling.method} is not supported; supported: 0 (coupled)",
-            )
+        check_method(contract)
         if contract.commit_profile != CommitProfile.SOLO:
             raise PeerError(
                 ErrorCode.COMMIT_PROFILE_UNSUPPORTED,

@@ -22,10 +22,11 @@ from dsdproto.effects import Compute, Computed, Effect, Event, LinkDown, LinkUp,
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.policy.batching import PREFILL_CHUNK, Fifo, next_prefill
 from dsdproto.prefix import PrefixChain
-from dsdproto.registry import ErrorCode, Method, Scope
+from dsdproto.registry import ErrorCode, Scope
 from dsdproto.roles.work import PrefillItem, ScoreItem, VerifyDone, VerifyWork, Walked
 from dsdproto.session import (
     chain_of,
+    check_method,
     check_siblings,
     check_token_ids,
     check_vocabulary,
@@ -149,12 +150,7 @@ class Verifier:
     def _assign(self, key: Key, assign: Assign, effects: list[Effect]) -> None:
         contract, offer = assign.contract, self.config.offer
         check_vocabulary(contract, offer, "verifier")
-        if contract.sampling.method != Method.COUPLED:
-            raise PeerError(
-                ErrorCode.METHOD_UNSUPPORTED,
-                "S-4",
-                f"verification method {contract.sampling.method} is not supported; supported: 0 (coupled)",
-            )
+        check_method(contract)
         wanted = assign.model or contract.model
         if wanted not in ("", offer.name):
             raise PeerError(
