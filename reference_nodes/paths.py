@@ -4,7 +4,7 @@
 
     $DSDP_HOME/            or the platform's user data directory for "dsdp"
         cluster/           only on the machine that ran `dsdp init`: the authority's key and certificate
-        nodes/<name>/      one identity each: several nodes on one machine need one name each
+        nodes/<name>/      one identity each: several nodes on one machine need one name each; votes.db is a voter's
         models/            weights that `dsdp pull` fetched
 """
 
@@ -86,7 +86,7 @@ def publish_directory(target: Path, files: Mapping[str, tuple[bytes, int]]) -> N
     try:
         for name, (content, mode) in files.items():
             _write_new(draft / name, content, mode)
-        _sync_directory(draft)
+        sync_directory(draft)
         try:
             draft.rename(target)
         except OSError as fault:
@@ -97,7 +97,7 @@ def publish_directory(target: Path, files: Mapping[str, tuple[bytes, int]]) -> N
             raise AlreadyThere(f"{target} exists already; nothing was changed.") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def replace_file(target: Path, content: bytes, mode: int) -> None:
@@ -109,7 +109,7 @@ def replace_file(target: Path, content: bytes, mode: int) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
@@ -121,7 +121,8 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make names that were added to or taken from the directory survive a crash, where the system lets us ask."""
     if os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)

@@ -1,0 +1,252 @@
+"""A durable journal: records in one SQLite file, synced before they count as stored (SPEC.md, clauses Q-60 to Q-62).
+
+::
+
+    append(records) --> one transaction --> write-ahead log, fsync --> safe      (one call, one sync: group commit)
+    load()          <-- rows in order, each with its checksum
+
+One file for one node identity. Only one process has it open: SQLite's exclusive lock lives as long as the process.
+What a crash may leave behind is the last write, incomplete and never acknowledged: it is dropped, with a word about it.
+Anything else that is missing or wrong is :class:`JournalDamaged`, since a voter that forgets a promise
+endangers what its cluster has committed: then it must not vote.
+
+The record classes are those of the wire's schema language, with a field ``session``; their bytes are their
+deterministic CBOR. A record of the class ``forgotten`` is not kept: it deletes what was kept of its session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sqlite3
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsdproto.errors import LocalError, PeerError
+from dsdproto.wire.codec import decode_payload, encode_payload
+from reference_nodes.journal import Record
+from reference_nodes.journal_file import JournalDamaged, JournalForeign, advice, explained, open_file, wal_of
+
+log = logging.getLogger("dsdp.journal")
+
+SUM_BYTES = 16
+MAX_BYTES = 1 << 30
+SPARE_PAGES = 64
+"""free pages that stay in the file for what comes next"""
+Compact = Callable[[Sequence[Any]], Sequence[Any]]
+"""Records of one session, in order -> fewer ones that mean the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    number: int
+    batch: int
+    session: bytes
+    place: int
+    kind: str
+    body: bytes
+    sum: bytes
+
+    @property
+    def whole(self) -> bool:
+        return self.sum == _sum(self.batch, self.session, self.place, self.kind, self.body)
+
+
+def _sum(batch: int, session: bytes, place: int, kind: str, body: bytes) -> bytes:
+    head = struct.pack(">QQHH", batch, place, len(session), len(kind))
+    return hashlib.sha256(head + session + kind.encode() + body).digest()[:SUM_BYTES]
+
+
+class SqliteJournal:
+    """Opens or makes the file at ``path``. Call :meth:`load` once, then :meth:`append`.
+
+    :param node_id: 32 bytes, whose file it is.
+    :param kinds: record classes that are kept.
+    :param forgotten: record class that deletes a session's records.
+    :param compact: makes fewer records of those of one session; used by :meth:`load`.
+    :param max_bytes: how large the file may grow.
+
+    Raises :class:`JournalBusy`, :class:`JournalForeign`, :class:`JournalDamaged`, :class:`JournalError`.
+    """
+
+    immediate = False
+
+    def __init__(
+        self,
+        path: Path,
+        node_id: bytes,
+        kinds: Iterable[type],
+        forgotten: type,
+        *,
+        compact: Compact | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.path = path
+        self.stored = 0
+        """records since it was opened"""
+        self.syncs = 0
+        """calls of :meth:`append`, each of which was synced once"""
+        self._kinds = {kind.__name__: kind for kind in kinds}
+        self._forgotten = forgotten
+        self._compact = compact
+        self._places: dict[bytes, int] = {}
+        self._batch = 0
+        self._loaded = False
+        self._file, self._guard = open_file(path, node_id, max_bytes)
+
+    # ------------------------------------------------------------ reading
+
+    def load(self) -> list[Any]:
+        """All records that are kept, in the order in which they were stored. Raises :class:`JournalDamaged`."""
+        rows = self._rows()
+        records: dict[bytes, list[Any]] = {}
+        ordered = []
+        for row in rows:
+            expected = self._places.setdefault(row.session, 0)
+            if row.place != expected:
+                raise self._damaged(row, f"record {expected} of session {row.session.hex()} is missing before it")
+            self._places[row.session] = expected + 1
+            record = self._decode(row)
+            records.setdefault(row.session, []).append(record)
+            ordered.append(record)
+        self._batch = 1 + max((row.batch for row in rows), default=0)
+        self._loaded = True
+        return ordered if self._compact is None else self._compacted(records, ordered)
+
+    def _rows(self) -> list[_Row]:
+        """Rows with good checksums; a bad end is cut off."""
+        with self._explained():
+            rows = [
+                _Row(*row)
+                for row in self._file.execute(
+                    "SELECT number, batch, session, place, kind, body, sum FROM record ORDER BY number"
+                )
+            ]
+        bad = next((index for index, row in enumerate(rows) if not row.whole), len(rows))
+        if bad == len(rows):
+            return rows
+        tail = rows[bad:]
+        if any(row.whole for row in tail) or len({row.batch for row in tail}) > 1:
+            raise self._damaged(rows[bad], "its checksum is wrong, and it is not part of the last write")
+        log.warning(
+            "%s: the last write is incomplete from row %d on; dropped %d record(s), kept %d",
+            self.path,
+            rows[bad].number,
+            len(tail),
+            bad,
+        )
+        with self._explained(), self._transaction():
+            self._file.execute("DELETE FROM record WHERE number >= ?", (rows[bad].number,))
+        return rows[:bad]
+
+    def _decode(self, row: _Row) -> Any:
+        kind = self._kinds.get(row.kind)
+        if kind is None:
+            raise JournalForeign(
+                f"{self.path}, row {row.number}: a record of the unknown kind {row.kind!r}.",
+                "A newer version of this program has written it; use that version.",
+            )
+        try:
+            return decode_payload(kind, row.body)
+        except PeerError as error:
+            raise self._damaged(row, f"its checksum is right, but it cannot be read: {error.text}") from error
+
+    def _damaged(self, row: _Row, what: str) -> JournalDamaged:
+        return JournalDamaged(f"{self.path}, row {row.number}: {what}.", advice(self.path))
+
+    # ------------------------------------------------------------ writing
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Store all of ``records`` and sync, once. From any thread, one call at a time.
+
+        Raises :class:`JournalError`; the journal is of no use after that.
+        """
+        if not self._loaded:
+            raise LocalError("append() before load(): the journal does not know what it holds yet")
+        with self._explained(), self._transaction():
+            for _, record in records:
+                if type(record) is self._forgotten:
+                    self._places.pop(record.session, None)
+                    self._file.execute("DELETE FROM record WHERE session = ?", (record.session,))
+                else:
+                    self._insert(record)
+            self._batch += 1
+        self.stored += len(records)
+        self.syncs += 1
+        if any(type(record) is self._forgotten for _, record in records):
+            self._shrink()
+
+    def _insert(self, record: Any) -> None:
+        session, kind, body = record.session, type(record).__name__, encode_payload(record)
+        if kind not in self._kinds:
+            raise LocalError(f"{kind} is none of the records that this journal keeps: {', '.join(self._kinds)}")
+        place = self._places.get(session, 0)
+        self._places[session] = place + 1
+        self._file.execute(
+            "INSERT INTO record (batch, session, place, kind, body, sum) VALUES (?, ?, ?, ?, ?, ?)",
+            (self._batch, session, place, kind, body, _sum(self._batch, session, place, kind, body)),
+        )
+
+    def _compacted(self, records: dict[bytes, list[Any]], ordered: list[Any]) -> list[Any]:
+        """Rewrite the sessions that need fewer records than they have, all in one transaction."""
+        assert self._compact is not None
+        fewer = {session: self._compact(known) for session, known in records.items()}
+        fewer = {session: kept for session, kept in fewer.items() if len(kept) < len(records[session])}
+        if not fewer:
+            return ordered
+        with self._explained(), self._transaction():
+            for session, kept in fewer.items():
+                self._file.execute("DELETE FROM record WHERE session = ?", (session,))
+                self._places[session] = 0
+                for record in kept:
+                    self._insert(record)
+            self._batch += 1
+        self._shrink()
+        return [record for session, known in records.items() for record in fewer.get(session, known)]
+
+    def _shrink(self) -> None:
+        """Give free pages back to the file system."""
+        with self._explained():
+            (free,) = self._file.execute("PRAGMA freelist_count").fetchone()
+            if free > SPARE_PAGES:
+                # Each step of this statement frees one page, and execute() would take a single step.
+                self._file.executescript(f"PRAGMA incremental_vacuum({free - SPARE_PAGES})")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._file.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._file.execute("ROLLBACK")
+            raise
+        self._file.execute("COMMIT")
+
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(self.path)
+
+    # ------------------------------------------------------------ the rest
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions it holds records of."""
+        return len(self._places)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, the write-ahead log included."""
+        return sum(path.stat().st_size for path in (self.path, wal_of(self.path)) if path.exists())
+
+    def setting(self, name: str) -> Any:
+        """A pragma's value, as SQLite tells it."""
+        return self._file.execute(f"PRAGMA {name}").fetchone()[0]
+
+    def close(self) -> None:
+        """Let go of the file; the write-ahead log is worked into it first."""
+        self._file.close()
+        self._guard.close()
