@@ -48,6 +48,10 @@ from reference_nodes.journal import Journal, MemoryJournal
 log = logging.getLogger("dsdp.host")
 
 
+MAX_UNSTORED = 4096
+"""Records that may wait for a journal: 16 blocks each of 256 sessions."""
+
+
 class HostFailed(Exception):
     """A bug in a role machine, or a journal that cannot store: the node cannot go on. ``__cause__`` says why."""
 
@@ -78,6 +82,7 @@ class Host:
     """The driver of one node's machines.
 
     :param executors: who runs the Compute effects of each role.
+    :param journals: who stores the records of a role, where that is not ``journal``.
     :param deliver: takes each Deliver item, in the core task: it must return at once.
     """
 
@@ -88,16 +93,18 @@ class Host:
         journal: Journal | None = None,
         deliver: Callable[[Any], None] | None = None,
         *,
+        journals: Mapping[Role, Journal] | None = None,
         mailbox: int = MAILBOX,
     ) -> None:
         self.machine = machine
         self.executors = dict(executors or {})
         self.journal = journal or MemoryJournal()
+        self.journals = dict(journals or {})
         self.links: dict[int, Port] = {}
         self._deliver = deliver or _log_item
         self._actor = Actor[Event | _Call | _Stored](self._take, self._fire, mailbox)
         self._limiters = {role: trio.CapacityLimiter(1) for role in self.executors}
-        self._records, self._unstored = trio.open_memory_channel[Persist](mailbox)
+        self._records, self._unstored = trio.open_memory_channel[Persist](MAX_UNSTORED)
         self._nursery: trio.Nursery | None = None
         self._failure: HostFailed | None = None
 
@@ -135,7 +142,7 @@ class Host:
         """The core task with its helpers. Ends only by cancellation or with :class:`HostFailed`."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            if not self.journal.immediate:
+            if not all(journal.immediate for journal in (self.journal, *self.journals.values())):
                 nursery.start_soon(self._store)
             try:
                 self._perform(self.machine.start(trio.current_time()))
@@ -218,8 +225,9 @@ class Host:
     # ------------------------------------------------------------ helpers of the core task
 
     def _persist(self, effect: Persist) -> None:
-        if self.journal.immediate:
-            self.journal.append([effect.record])
+        journal = self._journal_of(effect)
+        if journal.immediate:
+            journal.append([effect.record])
             self._perform(self.machine.persisted(effect, trio.current_time()))
             return
         try:
@@ -227,6 +235,10 @@ class Host:
         except trio.WouldBlock:
             waiting = self._unstored.statistics().current_buffer_used
             raise HostFailed(f"{waiting} records wait for the journal, the limit: storage is too slow") from None
+
+    def _journal_of(self, effect: Persist) -> Journal:
+        role, _ = effect.record
+        return self.journals.get(role, self.journal)
 
     async def _store(self) -> None:
         while True:
@@ -237,8 +249,12 @@ class Host:
                     effects.append(self._unstored.receive_nowait())
                 except trio.WouldBlock:
                     break
+            parts: dict[Role, list[Any]] = {}
+            for effect in effects:
+                parts.setdefault(effect.record[0], []).append(effect.record)
             try:
-                await trio.to_thread.run_sync(self.journal.append, [effect.record for effect in effects])
+                for role, records in parts.items():
+                    await trio.to_thread.run_sync(self.journals.get(role, self.journal).append, records)
             except Exception as error:
                 self._fail(error)
                 return
