@@ -35,6 +35,7 @@ log = logging.getLogger("dsdp.journal")
 
 SUM_BYTES = 16
 MAX_BYTES = 1 << 30
+COMPACT_AFTER = 512
 SPARE_PAGES = 64
 """free pages that stay in the file for what comes next"""
 Compact = Callable[[Sequence[Any]], Sequence[Any]]
@@ -67,7 +68,8 @@ class SqliteJournal:
     :param node_id: 32 bytes, whose file it is.
     :param kinds: record classes that are kept.
     :param forgotten: record class that deletes a session's records.
-    :param compact: makes fewer records of those of one session; used by :meth:`load`.
+    :param compact: makes fewer records of those of one session: when it is loaded, and when it has grown.
+    :param compact_after: records of one session that make it worth while.
     :param max_bytes: how large the file may grow.
 
     Raises :class:`JournalBusy`, :class:`JournalForeign`, :class:`JournalDamaged`, :class:`JournalError`.
@@ -83,6 +85,7 @@ class SqliteJournal:
         forgotten: type,
         *,
         compact: Compact | None = None,
+        compact_after: int = COMPACT_AFTER,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.path = path
@@ -93,7 +96,10 @@ class SqliteJournal:
         self._kinds = {kind.__name__: kind for kind in kinds}
         self._forgotten = forgotten
         self._compact = compact
+        self._compact_after = compact_after
         self._places: dict[bytes, int] = {}
+        self._grown: dict[bytes, None] = {}
+        """sessions to be compacted before the next append"""
         self._batch = 0
         self._loaded = False
         self._file, self._guard = open_file(path, node_id, max_bytes)
@@ -115,17 +121,16 @@ class SqliteJournal:
             ordered.append(record)
         self._batch = 1 + max((row.batch for row in rows), default=0)
         self._loaded = True
-        return ordered if self._compact is None else self._compacted(records, ordered)
+        fewer = self._fewer(records)
+        self._rewrite(fewer)
+        # The order between sessions means nothing.
+        return [one for session, known in records.items() for one in fewer.get(session, known)] if fewer else ordered
 
-    def _rows(self) -> list[_Row]:
+    def _rows(self, which: str = "", *values: object) -> list[_Row]:
         """Rows with good checksums; a bad end is cut off."""
+        question = f"SELECT number, batch, session, place, kind, body, sum FROM record {which} ORDER BY number"
         with self._explained():
-            rows = [
-                _Row(*row)
-                for row in self._file.execute(
-                    "SELECT number, batch, session, place, kind, body, sum FROM record ORDER BY number"
-                )
-            ]
+            rows = [_Row(*row) for row in self._file.execute(question, values)]
         bad = next((index for index, row in enumerate(rows) if not row.whole), len(rows))
         if bad == len(rows):
             return rows
@@ -167,10 +172,12 @@ class SqliteJournal:
         """
         if not self._loaded:
             raise LocalError("append() before load(): the journal does not know what it holds yet")
+        self._compact_grown()
         with self._explained(), self._transaction():
             for _, record in records:
                 if type(record) is self._forgotten:
                     self._places.pop(record.session, None)
+                    self._grown.pop(record.session, None)
                     self._file.execute("DELETE FROM record WHERE session = ?", (record.session,))
                 else:
                     self._insert(record)
@@ -186,18 +193,24 @@ class SqliteJournal:
             raise LocalError(f"{kind} is none of the records that this journal keeps: {', '.join(self._kinds)}")
         place = self._places.get(session, 0)
         self._places[session] = place + 1
+        if self._compact is not None and (place + 1) % self._compact_after == 0:
+            self._grown[session] = None
         self._file.execute(
             "INSERT INTO record (batch, session, place, kind, body, sum) VALUES (?, ?, ?, ?, ?, ?)",
             (self._batch, session, place, kind, body, _sum(self._batch, session, place, kind, body)),
         )
 
-    def _compacted(self, records: dict[bytes, list[Any]], ordered: list[Any]) -> list[Any]:
-        """Rewrite the sessions that need fewer records than they have, all in one transaction."""
-        assert self._compact is not None
+    def _fewer(self, records: dict[bytes, list[Any]]) -> dict[bytes, Sequence[Any]]:
+        """The sessions that need fewer records than they have, with those."""
+        if self._compact is None:
+            return {}
         fewer = {session: self._compact(known) for session, known in records.items()}
-        fewer = {session: kept for session, kept in fewer.items() if len(kept) < len(records[session])}
+        return {session: kept for session, kept in fewer.items() if len(kept) < len(records[session])}
+
+    def _rewrite(self, fewer: dict[bytes, Sequence[Any]]) -> None:
+        """Put other records in the place of all those of some sessions, in one transaction."""
         if not fewer:
-            return ordered
+            return
         with self._explained(), self._transaction():
             for session, kept in fewer.items():
                 self._file.execute("DELETE FROM record WHERE session = ?", (session,))
@@ -206,7 +219,12 @@ class SqliteJournal:
                     self._insert(record)
             self._batch += 1
         self._shrink()
-        return [record for session, known in records.items() for record in fewer.get(session, known)]
+
+    def _compact_grown(self) -> None:
+        grown, self._grown = self._grown, {}
+        for session in grown:
+            rows = self._rows("WHERE session = ?", session)
+            self._rewrite(self._fewer({session: [self._decode(row) for row in rows]}))
 
     def _shrink(self) -> None:
         """Give free pages back to the file system."""
