@@ -1,8 +1,9 @@
-"""An actor: one task that owns its state, a bounded mailbox in front of it, and timers inside it.
+"""An actor: state that one handler at a time may touch, a bounded mailbox in front of it, and timers inside it.
 
-Nobody else touches the state; whoever has something to say puts it into the mailbox and, when that is full, waits:
-a link's reader then reads no further and TCP tells the peer. Waiting putters are served first come, first served, so a
-peer that floods takes one turn like everybody else.
+Nobody else touches the state. Handlers are synchronous, so whoever brings an item while the mailbox is empty calls the
+handler right there and saves two task switches; else the item waits behind those that came before. When the mailbox is
+full, putters wait: a link's reader then reads no further and TCP tells the peer. Waiting putters are served first come,
+first served, so a peer that floods takes one turn like everybody else.
 """
 
 from __future__ import annotations
@@ -65,9 +66,10 @@ class Timers:
 
 
 class Actor(Generic[T]):
-    """Calls ``handle(item)`` for each item of the mailbox and ``fire(key)`` for each due timer, one after the other.
+    """Calls ``handle(item)`` for each item and ``fire(key)`` for each due timer, one after the other.
 
-    An exception from either ends :meth:`run`; every :meth:`put` then raises :class:`trio.BrokenResourceError`.
+    An exception from either ends :meth:`run`, which raises it; every later :meth:`put` raises
+    :class:`trio.BrokenResourceError`.
     """
 
     def __init__(self, handle: Callable[[T], None], fire: Callable[[Hashable], None], capacity: int = MAILBOX) -> None:
@@ -75,6 +77,10 @@ class Actor(Generic[T]):
         self._fire = fire
         self._send, self._receive = trio.open_memory_channel[T](capacity)
         self._soon: deque[T] = deque()
+        self._nap: trio.CancelScope | None = None
+        """what the task sleeps in while there is nothing to do"""
+        self._fault: Exception | None = None
+        """of a handler that was called in a putter's task"""
         self.timers = Timers()
 
     @property
@@ -83,11 +89,36 @@ class Actor(Generic[T]):
         return self._receive.statistics().current_buffer_used
 
     async def put(self, item: T) -> None:
-        """Hand over ``item``; waits while the mailbox is full.
+        """Hand over ``item``; waits while the mailbox is full. Not always a checkpoint.
 
         Raises :class:`trio.BrokenResourceError` when the actor has ended.
         """
-        await self._send.send(item)
+        if not self.take(item):
+            await self._send.send(item)
+
+    def take(self, item: T) -> bool:
+        """Handle ``item`` now, if the actor has nothing else to do; else it is not taken.
+
+        Raises :class:`trio.BrokenResourceError` when the actor has ended.
+        """
+        nap = self._nap
+        if self._fault is not None:
+            raise trio.BrokenResourceError
+        if nap is None or self._soon or nap.cancel_called:
+            return False
+        try:
+            self._handle(item)
+            self._fire_due()
+        except Exception as fault:
+            self._fault = fault
+            nap.cancel()
+            return True
+        if self._soon:
+            nap.cancel()
+        elif self.timers.next() < nap.deadline:
+            # The other way round the task only wakes up early, and sleeps again.
+            nap.deadline = self.timers.next()
+        return True
 
     def put_own(self, item: T) -> None:
         """For the handlers themselves: take ``item`` after other tasks had a turn. The caller bounds how many."""
@@ -97,21 +128,40 @@ class Actor(Generic[T]):
         """The task. Never returns by itself."""
         with self._receive:
             while True:
+                more = self._drain()
                 if self._soon:
                     await trio.lowlevel.checkpoint()
                     self._handle(self._soon.popleft())
+                elif more:
+                    await trio.lowlevel.checkpoint()
                 else:
-                    with trio.move_on_at(self.timers.next()):
-                        self._handle(await self._receive.receive())
-                self._drain()
+                    await self._sleep()
 
-    def _drain(self) -> None:
-        """What is waiting already goes in one burst: the messages it causes then share one TLS record per link."""
+    async def _sleep(self) -> None:
+        """Until there is something to do; the mailbox is empty. Meanwhile putters may call the handlers."""
+        with trio.CancelScope(deadline=self.timers.next()) as self._nap:
+            try:
+                item = await self._receive.receive()
+            finally:
+                self._nap = None
+            self._handle(item)
+        if self._fault is not None:
+            raise self._fault
+
+    def _drain(self) -> bool:
+        """What is waiting already goes in one burst: the messages it causes then share one TLS record per link.
+
+        Returns whether there may be more.
+        """
         for _ in range(BURST):
-            for key in self.timers.due(trio.current_time()):
-                self._fire(key)
+            self._fire_due()
             try:
                 item = self._receive.receive_nowait()
             except trio.WouldBlock:
-                return
+                return False
             self._handle(item)
+        return True
+
+    def _fire_due(self) -> None:
+        for key in self.timers.due(trio.current_time()):
+            self._fire(key)

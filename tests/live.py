@@ -233,6 +233,7 @@ class Brake:
         host._handle = self._watch  # type: ignore[method-assign]
         self.seen: list[Received] = []
         """what the leader's node received over its links"""
+        self._token = trio.lowlevel.current_trio_token()
         self._changed = trio.Event()
         self._stop: int | None = None
         self._stopped = trio.Event()
@@ -241,7 +242,7 @@ class Brake:
     def run(self, work: VerifyWork) -> VerifyDone:
         done = self._executor.run(work)
         if work.score:
-            trio.from_thread.run(self._hold, max(len(item.prefix) for item in work.score))
+            trio.from_thread.run(self._hold, max(len(item.prefix) for item in work.score), trio_token=self._token)
         return done
 
     def stop(self, position: int) -> None:

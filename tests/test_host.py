@@ -287,6 +287,7 @@ def test_nothing_that_waits_for_a_record_happens_before_it_is_stored() -> None:
         ]
         for _ in range(3):
             await rig.host.post(GO)
+            await trio.lowlevel.checkpoint()
         assert await rig.until(3) == ["at once 0", "at once 1", "at once 2"]
         assert disk.batches == []
         disk.gate.set()
