@@ -19,7 +19,10 @@ from reference_nodes.backends.base import (
     TreeRequest,
     UnsupportedModel,
 )
+from reference_nodes.backends.draft import LlamaDraft, PlainHead
 from reference_nodes.backends.gguf_files import write_safetensors
+from reference_nodes.backends.hf_files import parse_config, read_weights
+from reference_nodes.backends.llama import Head, Llama
 from reference_nodes.backends.loading import draft_as_transformers, load_draft, load_target
 from reference_nodes.backends.ngram import NgramDraft
 from reference_nodes.models_store import ModelError, ModelFiles, locate
@@ -49,17 +52,16 @@ def only(candidates: list[list[Candidates]]) -> Candidates:
     return one
 
 
-def test_shipped_format_is_a_llama_over_a_shortlist(pair: tuple[ModelFiles, ModelFiles], tmp_path: Path) -> None:
-    """The truncated model, loaded as a target of its own, has the same logits on the shortlist."""
+def test_shipped_format_is_a_four_bit_llama_over_a_shortlist(pair: tuple[ModelFiles, ModelFiles]) -> None:
+    """The truncated model, put together by hand, has the same logits on the shortlist."""
     target, draft_files = pair
     assert draft_files.kind == "draft"
     draft = load_draft(draft_files, target)
     assert isinstance(draft, DraftBackend) and draft.vocab_size == 512
-    whole = tmp_path / "whole"
-    write_model(whole, SMALL | {"layers": 2})
     weights = random_weights(SMALL | {"layers": 2}, 1)
-    write_safetensors(whole / "model.safetensors", weights)
-    reference = load_target(ModelFiles("llama", "whole", whole))
+    model = Llama(parse_config(config_of(SMALL | {"layers": 2}), "config"), weights, 64, 64, q4=True)
+    head = Head(model, model.head_weight(weights)[sorted(SHORTLIST)])
+    reference = LlamaDraft("whole", model, PlainHead(head, np.array(sorted(SHORTLIST), np.int32)), 512)
     rng = np.random.default_rng(0)
     prefix = [int(t) for t in rng.integers(0, 512, 20)]
     for _ in range(10):
@@ -67,13 +69,32 @@ def test_shipped_format_is_a_llama_over_a_shortlist(pair: tuple[ModelFiles, Mode
         tokens = [int(t) for t in rng.integers(0, 512, size)]
         parents = [int(rng.integers(0, i + 1)) for i in range(size)]
         nodes = sorted({int(n) for n in rng.integers(0, size + 1, 3)})
-        (found,) = draft.expand([ExpandRequest("s", prefix, tokens, parents, nodes)])
-        rows = reference.score([TreeRequest("s", prefix, tokens, parents)])[0]
+        request = ExpandRequest("s", prefix, tokens, parents, nodes)
+        (found,), (expected,) = draft.expand([request]), reference.expand([request])
         assert len(found) == len(nodes)
-        for node, candidates in zip(nodes, found):
+        for candidates, wanted in zip(found, expected):
             assert candidates.ids is not None and candidates.ids.tolist() == sorted(SHORTLIST)
-            assert np.array_equal(candidates.logits, rows.row(node)[candidates.ids])
+            assert np.array_equal(candidates.logits, wanted.logits)
         prefix = [*prefix, *tokens[:1], 7]
+
+
+def test_a_trunk_comes_from_the_target(pair: tuple[ModelFiles, ModelFiles], tmp_path: Path) -> None:
+    """A draft whose first layers are shared is the draft that has a copy of them."""
+    target, whole = pair
+    assert target.path is not None and whole.path is not None
+    layers = [name for name in read_weights(target.path) if name.startswith("model.layers.0.")]
+    part = write_draft(tmp_path / "part", shared=["model.embed_tokens.weight", *layers])
+    assert part.path is not None
+    own = random_weights(SMALL | {"layers": 2}, 1) | {"dsdp.shortlist": np.array(SHORTLIST, np.int32)}
+    copy = own | {name: value for name, value in read_weights(target.path).items() if name in layers}
+    for name in ["model.embed_tokens.weight", *layers]:
+        del own[name]
+    write_safetensors(part.path / "model.safetensors", own)
+    request = ExpandRequest("s", [1, 2, 3])
+    with_trunk = only(load_draft(part, target).expand([request]))
+    del copy["model.embed_tokens.weight"]
+    write_safetensors(whole.path / "model.safetensors", copy)
+    assert np.array_equal(with_trunk.logits, only(load_draft(whole, target).expand([request])).logits)
 
 
 def test_only_the_nodes_asked_for_are_computed(pair: tuple[ModelFiles, ModelFiles]) -> None:
@@ -118,8 +139,10 @@ def test_the_draft_as_a_transformers_model(pair: tuple[ModelFiles, ModelFiles]) 
     model = draft_as_transformers(draft_files, target, torch.float32)
     with torch.inference_mode():
         theirs = model(torch.tensor([[1, 2, 3]])).logits[0, -1].numpy()
-    ours = only(load_draft(draft_files, target).expand([ExpandRequest("s", [1, 2, 3])]))
-    np.testing.assert_allclose(theirs[ours.ids], ours.logits, atol=2e-3 * np.abs(theirs).max())
+    whole = write_model(target.path.parent / "whole", SMALL | {"layers": 2})
+    write_safetensors(whole / "model.safetensors", random_weights(SMALL | {"layers": 2}, 1))
+    ours = only(load_draft(ModelFiles("llama", "whole", whole)).expand([ExpandRequest("s", [1, 2, 3])]))
+    np.testing.assert_allclose(theirs, ours.logits, atol=2e-3 * np.abs(theirs).max())
 
 
 def test_ngram_proposes_what_followed_before() -> None:

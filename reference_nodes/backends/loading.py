@@ -53,7 +53,7 @@ def load_draft(
     max_context: int = MAX_CONTEXT,
 ) -> DraftBackend:
     """The drafter behind `files`. A shipped draft model shares tensors with the target whose files are
-    `target`.
+    `target`; it was trained for four-bit weights and is served in them.
 
     Raises UnsupportedModel or ModelError.
     """
@@ -78,12 +78,12 @@ def load_draft(
             None,
             files.path,
         )
-    q4 = files.options == "q4"
+    q4 = files.options == "q4" or files.kind == "draft"
     model = Llama(config, weights, cache_tokens, max_context, q4)
     size = _size(source, config)
     rows = model.head_weight(weights)
     head: CandidatesOf
-    if q4:
+    if q4 and shortlist is None:
         head = TwoStepHead(Head(model, rows[:size]), rows[:size])
     else:
         head = PlainHead(Head(model, rows[:size] if shortlist is None else rows[shortlist]), shortlist)

@@ -25,10 +25,6 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--count", type=int, default=40000, help="templated prompts to draw; repeats are dropped")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--evaluation", type=Path, nargs="*", default=[], help="prompt files that must stay unseen")
-    p.add_argument("--extra", type=Path, nargs="*", default=[], help="files of prompts from an earlier --magpie run")
-    p.add_argument("--magpie", type=int, default=0, metavar="ROUNDS", help="also let the target write user turns")
-    p.add_argument("--rows", type=int, default=128, help="turns per Magpie round")
-    p.add_argument("--target", type=Path, help="target directory (for --magpie)")
 
     g = verbs.add_parser("generate", help="let the target answer the prompts")
     g.add_argument(
@@ -36,32 +32,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     g.add_argument("--prompts", type=Path, required=True)
     g.add_argument("--out", type=Path, required=True, help="folder of shards; shards found there are kept")
-    g.add_argument("--rows", type=int, default=96)
-    g.add_argument("--max-new", type=int, default=144)
+    g.add_argument("--taps", type=int, nargs="*", default=[], help="also keep the residual stream after these layers")
+    g.add_argument("--size", type=int, default=96, help="prompts in a shard")
+    g.add_argument("--count", type=int, default=20000, help="prompts at most")
+    g.add_argument("--lanes", type=int, default=32, help="rows written at once")
+    g.add_argument("--max-new", type=int, default=160)
     g.add_argument("--seed", type=int, default=1)
-    g.add_argument("--part", type=int, default=0)
-    g.add_argument("--parts", type=int, default=1)
-    g.add_argument("--warm-share", type=float, default=0.15, help="share of batches sampled at T=0.8")
-    g.add_argument("--minutes", type=float, default=60)
+    g.add_argument("--warm-share", type=float, default=0.15, help="share of answers sampled at T=0.8")
+    g.add_argument("--magpie-share", type=float, default=0.2, help="share of prompts that the target writes itself")
+    g.add_argument("--evaluation", type=Path, nargs="*", default=[], help="prompt files that must stay unseen")
+    g.add_argument("--minutes", type=float, default=600)
 
     t = verbs.add_parser("train", help="train the draft on the shards")
     t.add_argument("--target", type=Path, required=True)
     t.add_argument("--gguf", type=Path, required=True, help="the target's GGUF file, whose hash goes into the config")
     t.add_argument("--shards", type=Path, nargs="+", required=True)
     t.add_argument("--out", type=Path, required=True, help="draft directory to write")
-    t.add_argument("--layers", type=int, nargs="+", default=[0, 29], help="target layers to start from")
-    t.add_argument("--ffn", type=int, default=1536, help="feed-forward units to keep per layer")
-    t.add_argument("--shortlist", type=int, default=8192)
-    t.add_argument("--shortlist-from", type=Path, help="take the shortlist of this draft instead of counting")
+    t.add_argument("--trunk", type=int, required=True, help="layers of the target that the draft runs as they are")
+    t.add_argument("--layers", type=int, nargs="+", default=[28, 29], help="target layers to start its own layers from")
+    t.add_argument("--shortlist", type=int, default=16384)
     t.add_argument("--start", type=Path, help="go on from this draft's weights")
     t.add_argument("--header", type=int, default=24, help="tokens of the system prompt, not matched")
     t.add_argument("--every", type=float, default=8, help="minutes between checkpoints")
     t.add_argument("--measure", type=Path, nargs="*", default=[], help="prompt files to measure each checkpoint on")
+    t.add_argument("--few", type=int, default=40, help="prompts of each file to measure a checkpoint on")
     t.add_argument("--text", type=Path, default=Path("."), help="folder that caches the target's text for --measure")
     for field in fields(Plan):
         t.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
 
-    e = verbs.add_parser("evaluate", help="measure a draft on prompts it never saw")
+    e = verbs.add_parser("evaluate", help="measure a draft, as nodes serve it, on prompts it never saw")
     e.add_argument("--target", type=Path, required=True)
     e.add_argument("--draft", type=Path, required=True)
     e.add_argument("--measure", type=Path, nargs="+", required=True)
@@ -94,74 +93,35 @@ def _target(a: argparse.Namespace) -> None:
 def _prompts(a: argparse.Namespace) -> None:
     from .prompts import load_prompts, pool
 
-    extra = [json.loads(line) for path in a.extra for line in path.read_text().splitlines()]
-    if a.magpie:
-        from .magpie import sample_turns
-
-        if a.target is None:
-            raise SystemExit("--magpie needs --target: the target writes the turns")
-        extra += sample_turns(a.target, a.magpie, a.rows, a.seed)
     evaluation = [text for path in a.evaluation for text in load_prompts(path)]
-    records = pool(a.count, a.seed, evaluation, extra)
+    records = pool(a.count, a.seed, evaluation)
     a.out.write_text("".join(json.dumps(r) + "\n" for r in records))
     print(f"{len(records)} prompts in {a.out}", file=sys.stderr)
 
 
-def _measured(files: list[Path], text: Path) -> dict[str, tuple[Path, list[str]]]:
-    from .prompts import load_prompts
-
-    return {f.stem: (text / f"text_{f.stem.removesuffix('_prompts')}.safetensors", load_prompts(f)) for f in files}
-
-
 def _train(a: argparse.Namespace) -> None:
-    from .train import run
+    from .train import Files, run
 
+    files = Files(a.target, a.gguf, a.shards, a.out, a.measure, a.text, a.start)
     plan = Plan(**{field.name: getattr(a, field.name) for field in fields(Plan)})
-    run(
-        a.target,
-        a.gguf,
-        a.shards,
-        a.out,
-        a.layers,
-        a.ffn,
-        a.shortlist,
-        a.header,
-        a.every,
-        _measured(a.measure, a.text),
-        plan,
-        a.shortlist_from,
-        a.start,
-    )
+    run(files, a.trunk, a.layers, a.shortlist, a.header, a.every, plan, a.few)
 
 
 def _evaluate(a: argparse.Namespace) -> None:
-    import torch
+    from reference_nodes.backends.loading import load_draft
+    from reference_nodes.models_store import ModelFiles
 
-    from .checkpoint import load_draft
-    from .evaluate import cached_text, measure, milliseconds
-    from .student import Student, initial_state
+    from .checkpoint import trunk_of
+    from .evaluate import evaluation_rows, measure, milliseconds, served_guesses
+    from .prompts import load_prompts
 
-    config, state, short = load_draft(a.draft)
-    embedding, _ = initial_state(a.target, [], 0)
-    pairs = []
-    for name, (cache, prompts) in _measured(a.measure, a.text).items():
-        pairs = cached_text(cache, a.target, prompts, a.max_new)
-        for full in (False, True):
-            student = Student(config, embedding, short).eval()
-            student.load_own({n: t.float() for n, t in state.items()})
-            print(
-                json.dumps({"prompts": name, "head": "full" if full else "shortlist", **measure(student, pairs, full)})
-            )
-    for kind in (torch.float32, torch.bfloat16):
-        student = Student(config, embedding.to(kind), short).eval()
-        student.load_own({n: t.to(kind) for n, t in state.items()})
-        for full in (False, True):
-            ms = milliseconds(student, pairs[0][0], 100, full)
-            print(
-                json.dumps(
-                    {"dtype": str(kind), "head": "full" if full else "shortlist", "ms_per_drafted_token": round(ms, 2)}
-                )
-            )
+    draft = load_draft(ModelFiles("draft", a.draft.name, a.draft), ModelFiles("llama", a.target.name, a.target))
+    trunk = trunk_of(json.loads((a.draft / "config.json").read_text()))
+    for path in a.measure:
+        rows = evaluation_rows(a.text, a.target, path.stem, load_prompts(path), a.max_new, trunk)
+        print(json.dumps({"prompts": path.stem, **measure(rows, served_guesses(draft, rows))}), flush=True)
+    prompt = rows[0].tokens[: rows[0].prompt].tolist()
+    print(json.dumps({"ms_per_drafted_token": round(milliseconds(draft, prompt, 100), 2)}))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -176,8 +136,23 @@ def main(argv: list[str] | None = None) -> None:
         _prompts(a)
     elif a.verb == "generate":
         from .generate import run
+        from .writer import Limits
 
-        run(a.target, a.prompts, a.out, a.rows, a.max_new, a.seed, a.part, a.parts, a.warm_share, a.minutes)
+        run(
+            a.target,
+            a.prompts,
+            a.out,
+            a.taps,
+            a.size,
+            a.count,
+            Limits(answer=a.max_new),
+            a.seed,
+            a.warm_share,
+            a.magpie_share,
+            a.evaluation,
+            a.lanes,
+            a.minutes,
+        )
     elif a.verb == "train":
         _train(a)
     else:

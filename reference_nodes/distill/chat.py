@@ -4,6 +4,7 @@ from __future__ import annotations
 
 DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 STOP = "<|im_end|>"
+ANSWER = "\n<|im_start|>assistant\n"
 
 # The default is what the chat template adds on its own, so most prompts carry it.
 SYSTEMS = {
@@ -22,4 +23,4 @@ def user_header(system: str) -> str:
 
 def chat(system: str, user: str) -> str:
     """A whole prompt, up to the assistant's first word; equal to the model's own chat template."""
-    return f"{user_header(system)}{user}{STOP}\n<|im_start|>assistant\n"
+    return f"{user_header(system)}{user}{STOP}{ANSWER}"

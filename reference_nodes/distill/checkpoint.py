@@ -2,7 +2,8 @@
 
 ``config.json`` is a LlamaConfig with one more key, ``dsdp_draft``; ``model.safetensors`` holds bfloat16 tensors
 under their LlamaForCausalLM names and ``dsdp.shortlist`` (int32, ascending token ids). The embedding, which is also the
-head, is the target's and is not in the file.
+head, and the trunk (the first layers) are the target's; ``dsdp_draft.shared`` names their tensors, which are not in the
+file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 FORMAT = 1
-SHARED = ("model.embed_tokens.weight",)
+EMBEDDING = "model.embed_tokens.weight"
 SHORTLIST = "dsdp.shortlist"
 
 
@@ -25,37 +26,58 @@ class DraftFileError(ValueError):
     """A draft directory that does not hold what its config says."""
 
 
-def expected_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that belongs in the file of a draft with this config."""
+def layer_shapes(config: dict[str, Any], layer: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of one layer."""
     h, ffn = config["hidden_size"], config["intermediate_size"]
     size = config.get("head_dim") or h // config["num_attention_heads"]
     q, kv = size * config["num_attention_heads"], size * config["num_key_value_heads"]
-    shapes: dict[str, tuple[int, ...]] = {"model.norm.weight": (h,), SHORTLIST: (config["dsdp_draft"]["shortlist"],)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "input_layernorm": (h,),
+        "post_attention_layernorm": (h,),
+        "self_attn.q_proj": (q, h),
+        "self_attn.k_proj": (kv, h),
+        "self_attn.v_proj": (kv, h),
+        "self_attn.o_proj": (h, q),
+        "mlp.gate_proj": (ffn, h),
+        "mlp.up_proj": (ffn, h),
+        "mlp.down_proj": (h, ffn),
+    }
+    return {f"model.layers.{layer}.{name}.weight": shape for name, shape in shapes.items()}
+
+
+def shared_names(config: dict[str, Any], trunk: int) -> list[str]:
+    """The tensors that a draft takes from its target: the embedding and the first ``trunk`` layers."""
+    return [EMBEDDING, *(name for i in range(trunk) for name in layer_shapes(config, i))]
+
+
+def trunk_of(config: dict[str, Any]) -> int:
+    """How many layers a draft with this config takes from its target."""
+    shared = set(config["dsdp_draft"]["shared"])
+    return sum(shared.issuperset(layer_shapes(config, i)) for i in range(config["num_hidden_layers"]))
+
+
+def expected_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that belongs in the file of a draft with this config."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.norm.weight": (config["hidden_size"],),
+        SHORTLIST: (config["dsdp_draft"]["shortlist"],),
+    }
     for i in range(config["num_hidden_layers"]):
-        layer = {
-            "input_layernorm": (h,),
-            "post_attention_layernorm": (h,),
-            "self_attn.q_proj": (q, h),
-            "self_attn.k_proj": (kv, h),
-            "self_attn.v_proj": (kv, h),
-            "self_attn.o_proj": (h, q),
-            "mlp.gate_proj": (ffn, h),
-            "mlp.up_proj": (ffn, h),
-            "mlp.down_proj": (h, ffn),
-        }
-        shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
-    return shapes
+        shapes |= layer_shapes(config, i)
+    shared = set(config["dsdp_draft"]["shared"])
+    return {name: shape for name, shape in shapes.items() if name not in shared}
 
 
 def save_draft(
     directory: Path,
     config: dict[str, Any],
+    trunk: int,
     state: dict[str, torch.Tensor],
     shortlist: torch.Tensor,
     target: str,
     target_sha256: str,
 ) -> None:
-    """Write a draft. ``state`` has LlamaForCausalLM names; shared tensors in it are left out.
+    """Write a draft whose first ``trunk`` layers are the target's. ``state``: its own tensors, LlamaForCausalLM names.
 
     The old file is replaced whole.
     """
@@ -63,7 +85,7 @@ def save_draft(
         "format": FORMAT,
         "target": target,
         "target_sha256": target_sha256,
-        "shared": list(SHARED),
+        "shared": shared_names(config, trunk),
         "shortlist": len(shortlist),
     }
     config = {**config, "tie_word_embeddings": True, "dsdp_draft": meta}

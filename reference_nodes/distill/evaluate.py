@@ -7,55 +7,42 @@ any window are walked over the array of agreements.
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
-from .chat import DEFAULT_SYSTEM, STOP, chat
+from reference_nodes.backends.base import DraftBackend, ExpandRequest
+
+from .data import Rows, TrainingRow
+from .generate import answer_all
 from .student import Student
 
-
-@torch.no_grad()
-def target_text(target: Path, prompts: list[str], max_new: int, batch: int = 16) -> list[tuple[list[int], list[int]]]:
-    """(prompt ids, greedy answer ids) for each prompt under the chat template, in float32, padded on the left."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(target)
-    model = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
-    stop = tokenizer.convert_tokens_to_ids(STOP)
-    ids = [tokenizer(chat(DEFAULT_SYSTEM, p)).input_ids for p in prompts]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    found: dict[int, tuple[list[int], list[int]]] = {}
-    for at in range(0, len(order), batch):
-        group = order[at : at + batch]
-        width = max(len(ids[i]) for i in group)
-        padded = torch.tensor([[stop] * (width - len(ids[i])) + ids[i] for i in group])
-        mask = torch.tensor([[0] * (width - len(ids[i])) + [1] * len(ids[i]) for i in group])
-        out = model.generate(
-            padded, attention_mask=mask, max_new_tokens=max_new, do_sample=False, eos_token_id=stop, pad_token_id=stop
-        )[:, width:]
-        for i, row in zip(group, out.tolist()):
-            found[i] = (ids[i], row[: row.index(stop) + 1] if stop in row else row)
-        print(f"target text: {at + len(group)} of {len(order)} prompts", file=sys.stderr, flush=True)
-    return [found[i] for i in range(len(ids))]
+BEST = 3
 
 
-def cached_text(cache: Path, target: Path, prompts: list[str], max_new: int) -> list[tuple[list[int], list[int]]]:
-    """target_text, kept in a safetensors file."""
-    if not cache.exists():
-        pairs = target_text(target, prompts, max_new)
-        flat = torch.tensor([t for pair in pairs for part in pair for t in part], dtype=torch.int32)
-        save_file({"tokens": flat, "sizes": torch.tensor([[len(p), len(a)] for p, a in pairs])}, str(cache))
-    data, at, pairs = load_file(str(cache)), 0, []
-    for p, a in data["sizes"].tolist():
-        row = data["tokens"][at : at + p + a].tolist()
-        pairs.append((row[:p], row[p:]))
-        at += p + a
-    return pairs
+@dataclass(frozen=True)
+class Guess:
+    """A draft's opinion on one answer of n tokens: its best ids [n, 3], best first, and the first one's probability."""
+
+    best: np.ndarray
+    confidence: np.ndarray
+
+
+def evaluation_rows(
+    folder: Path, target: Path, name: str, prompts: list[str], max_new: int, trunk: int
+) -> list[TrainingRow]:
+    """The target's greedy answers to the prompts, kept as a shard in ``folder`` per name, length and trunk."""
+    path = folder / f"{name}-{max_new}-tap{trunk}" / "shard-00000.safetensors"
+    if not path.exists():
+        answer_all(path, target, prompts, max_new, trunk)
+    rows = Rows([path.parent], trunk, 0, held=True)
+    rows.refresh()
+    return rows.rows
 
 
 def walk(agree: list[bool], confident: list[bool], window: int) -> tuple[int, int, int]:
@@ -79,50 +66,73 @@ def walk(agree: list[bool], confident: list[bool], window: int) -> tuple[int, in
 
 
 @torch.no_grad()
+def student_guesses(
+    student: Student, head: torch.Tensor, ids: torch.Tensor, rows: Sequence[TrainingRow]
+) -> list[Guess]:
+    """Guesses of the draft under training, in float32. ``head`` [K, hidden] are the embeddings of ``ids`` [K]."""
+    found = []
+    for row in rows:
+        states = student.states(row.trunk[None, :-1].float())[0, row.prompt - 1 :]
+        value, index = torch.nn.functional.linear(states, head).log_softmax(-1).topk(BEST)
+        found.append(Guess(ids[index].numpy(), value[:, 0].exp().numpy()))
+    return found
+
+
+def served_guesses(draft: DraftBackend, rows: Sequence[TrainingRow]) -> list[Guess]:
+    """Guesses of a draft as nodes serve it."""
+    found = []
+    for row in rows:
+        tokens = row.tokens.tolist()
+        prompt, answer = tokens[: row.prompt], tokens[row.prompt : -1]
+        chain = range(len(answer))
+        request = ExpandRequest("text", prompt, answer, list(chain), list(range(len(answer) + 1)))
+        best, confidence = [], []
+        for c in draft.expand([request])[0]:
+            order = np.argpartition(c.logits, -BEST)[-BEST:]
+            order = order[np.argsort(-c.logits[order], kind="stable")]
+            best.append(order if c.ids is None else c.ids[order])
+            confidence.append(1 / np.exp(c.logits - c.logits[order[0]]).sum())
+        draft.release("text")
+        found.append(Guess(np.array(best), np.array(confidence)))
+    return found
+
+
 def measure(
-    student: Student,
-    pairs: list[tuple[list[int], list[int]]],
-    full_head: bool = False,
-    thresholds: tuple[float, ...] = (0.0, 0.3, 0.5),
+    rows: Sequence[TrainingRow], guesses: Iterable[Guess], thresholds: tuple[float, ...] = (0.0, 0.3, 0.5)
 ) -> dict[str, Any]:
     """Agreement by rank, and drafted/accepted figures for windows 4 and 8.
 
-    Returns ``tokens``, ``top1``..``top3`` (share of answer tokens among the draft's best 1, 2, 3), ``covered`` (share
-    of tokens that the shortlist holds), and for each window and confidence threshold ``w<W>@<t>`` with ``acceptance``
-    (accepted / drafted), ``drafted`` per round and ``length`` (1 + accepted / rounds).
+    Returns ``tokens``, ``top1``..``top3`` (share of answer tokens among the draft's best 1, 2, 3), and for each window
+    and confidence threshold ``w<W>@<t>`` with ``acceptance`` (accepted / drafted), ``drafted`` per round and
+    ``length`` (1 + accepted / rounds).
     """
-    ranks, arrays = torch.zeros(3), []
-    covered = total = 0
-    known = torch.zeros(student.vocab, dtype=torch.bool)
-    known[student.shortlist.long()] = True
-    for prompt, answer in pairs:
-        ids = torch.tensor(prompt + answer)
-        logits = student.logits(student.states(ids[None, :-1])[0, len(prompt) - 1 :], full_head)
-        value, index = logits.float().log_softmax(-1).topk(3)
-        best = index if full_head else student.shortlist.long()[index]
-        hit = best == ids[len(prompt) :, None]
+    ranks, total, arrays = np.zeros(BEST), 0, []
+    for row, guess in zip(rows, guesses, strict=True):
+        hit = guess.best == row.tokens[row.prompt :].numpy()[:, None]
         ranks += hit.cumsum(1).sum(0)
-        total += len(answer)
-        covered += int(known[ids[len(prompt) :]].sum())
-        arrays.append((hit[:, 0].tolist(), value[:, 0].exp()))
-    result: dict[str, Any] = {"tokens": total, "covered": covered / total}
-    result |= {f"top{k + 1}": float(ranks[k]) / total for k in range(3)}
+        total += len(hit)
+        arrays.append((hit[:, 0].tolist(), guess.confidence))
+    result: dict[str, Any] = {"tokens": total}
+    result |= {f"top{k + 1}": round(float(ranks[k]) / total, 4) for k in range(BEST)}
     for window in (4, 8):
         for threshold in thresholds:
             d, a, r = map(sum, zip(*(walk(hit, (p >= threshold).tolist(), window) for hit, p in arrays)))
-            result[f"w{window}@{threshold}"] = {"acceptance": a / max(d, 1), "drafted": d / r, "length": 1 + a / r}
+            result[f"w{window}@{threshold}"] = {
+                "acceptance": round(a / max(d, 1), 4),
+                "drafted": round(d / r, 3),
+                "length": round(1 + a / r, 3),
+            }
     return result
 
 
-@torch.no_grad()
-def milliseconds(student: Student, prompt: list[int], count: int, full_head: bool) -> float:
-    """Median milliseconds for one drafted token at batch 1 with a growing cache, after one warm-up of the prompt."""
-    times, cache = [], None
-    ids = torch.tensor([prompt])
-    for _ in range(count + 1):
+def milliseconds(draft: DraftBackend, prompt: list[int], count: int) -> float:
+    """Median milliseconds for one drafted token as nodes serve it: the prompt computed, then a growing chain."""
+    times, chain = [], []
+    for n in range(count + 1):
         start = time.perf_counter()
-        states, cache = student.step(ids, cache)
-        best = int(student.logits(states[0, -1:], full_head).argmax())
-        ids = torch.tensor([[best if full_head else int(student.shortlist[best])]])
+        (found,) = draft.expand([ExpandRequest("timing", prompt, chain, list(range(n)), [n])])[0]
+        best = int(found.logits.argmax())
+        chain.append(best if found.ids is None else int(found.ids[best]))
         times.append(time.perf_counter() - start)
+    draft.release("timing")
     return 1000 * sorted(times[1:])[count // 2]

@@ -74,8 +74,8 @@ def _code(library: Sequence[str]) -> Callable[[random.Random], str]:
     return make
 
 
-def pool(count: int, seed: int, evaluation: Sequence[str], extra: Iterable[Record] = ()) -> list[Record]:
-    """Draw ``count`` prompts: 40 % word problems, 33 % code, the rest questions; repeats are dropped, ``extra`` added.
+def pool(count: int, seed: int, evaluation: Sequence[str]) -> list[Record]:
+    """Draw ``count`` prompts: 40 % word problems, 33 % code, the rest questions; repeats are dropped.
 
     Each record has ``prompt``, ``kind`` and ``system``. Prompts that overlap with ``evaluation`` are left out.
     The result depends on the arguments and the interpreter's version only.
@@ -89,8 +89,6 @@ def pool(count: int, seed: int, evaluation: Sequence[str], extra: Iterable[Recor
             text = make(rng)
             system = SYSTEMS[rng.choice(["default"] * 9 + [own, "plain", "writer"])]
             records.setdefault(text, {"prompt": text, "kind": kind, "system": system})
-    for record in extra:
-        records.setdefault(record["prompt"], record)
     kept = [r for text, r in records.items() if not overlaps(text)]
     rng.shuffle(kept)
     return kept

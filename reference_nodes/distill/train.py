@@ -8,6 +8,8 @@ import math
 import random
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +18,10 @@ import torch.nn.functional as F
 
 from .checkpoint import build_shortlist, load_draft, save_draft
 from .data import Batch, Rows
-from .evaluate import cached_text, measure
+from .evaluate import evaluation_rows, measure, student_guesses
 from .lexicon import token_ids
-from .student import Student, draft_config, initial_state
+from .prompts import load_prompts
+from .student import Student, draft_config, initial_state, rounded
 
 
 @dataclass(frozen=True)
@@ -27,37 +30,35 @@ class Plan:
 
     steps: int = 4000
     minutes: float = 60.0
-    tokens: int = 2048
+    tokens: int = 1536
     rate: float = 1e-3
     warm: int = 60
     decay: float = 0.05
     hard: float = 0.3
     match: float = 1.0
     average: float = 0.99
+    classes: int = 8192
+    round_from: float = 0.6
     seed: int = 1
 
 
-def losses(student: Student, batch: Batch, plan: Plan) -> dict[str, torch.Tensor]:
-    """The parts of the loss, and the agreement on answer tokens.
+def losses(student: Student, batch: Batch, head: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The parts of the loss, and the agreement on answer tokens. ``head`` [K, hidden]: embeddings of frequent tokens.
 
-    ``soft``: KL from the target's distribution to the draft's over the shortlist. ``hard``: cross entropy with the
+    ``soft``: KL from the target's distribution to the draft's over these tokens. ``hard``: cross entropy with the
     target's first choice. ``match``: squared distance of the final hidden states, relative to the target's.
     """
-    states = student.states(batch.ids)
-    teacher = batch.hidden[batch.answer]
+    states = student.states(batch.trunk)
     with torch.no_grad():
-        goal = student.logits(teacher)
-        best, goal = goal.argmax(-1), goal.softmax(-1)
-    logits = student.logits(states[batch.answer]).log_softmax(-1)
-    soft = -(goal * logits).sum(-1).mean()
-    with torch.no_grad():
-        entropy = -(goal * goal.clamp_min(1e-12).log()).sum(-1).mean()
+        goal = F.linear(batch.hidden[batch.answer], head).log_softmax(-1)
+        best, chance = goal.argmax(-1), goal.exp()
+    guess = F.linear(states[batch.answer], head).log_softmax(-1)
     gap = (states[batch.text] - batch.hidden[batch.text]).pow(2).sum(-1)
     return {
-        "soft": soft - entropy,
-        "hard": F.nll_loss(logits, best),
+        "soft": (chance * (goal - guess)).sum(-1).mean(),
+        "hard": F.nll_loss(guess, best),
         "match": (gap / batch.hidden[batch.text].pow(2).sum(-1).clamp_min(1e-6)).mean(),
-        "agree": (logits.argmax(-1) == best).float().mean().detach(),
+        "agree": (guess.argmax(-1) == best).float().mean().detach(),
     }
 
 
@@ -69,14 +70,20 @@ def rate_at(plan: Plan, step: int, progress: float) -> float:
 
 
 class Trainer:
-    """AdamW over the draft's own tensors, with a moving average of the weights that is what gets saved."""
+    """AdamW over the draft's own tensors, with a moving average of the weights that is what gets saved.
 
-    def __init__(self, student: Student, plan: Plan) -> None:
-        self.student, self.plan, self.step = student, plan, 0
-        decayed = [p for p in student.parameters() if p.requires_grad and p.dim() > 1]
-        plain = [p for p in student.parameters() if p.requires_grad and p.dim() == 1]
+    From ``plan.round_from`` of the way on, losses and gradients are those of the weights as they are served, in four
+    bits, and the updates go to the exact ones (straight through).
+    """
+
+    def __init__(self, student: Student, head: torch.Tensor, plan: Plan) -> None:
+        self.student, self.head, self.plan, self.step = student, head, plan, 0
+        plain = [p for p in student.parameters() if p.dim() == 1]
         self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": plan.decay}, {"params": plain, "weight_decay": 0.0}],
+            [
+                {"params": student.matrices(), "weight_decay": plan.decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
             lr=plan.rate,
             betas=(0.9, 0.98),
         )
@@ -86,11 +93,12 @@ class Trainer:
         """One update; returns the parts of the loss before it."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.plan, self.step, progress)
-        parts = losses(self.student, batch, self.plan)
-        loss = parts["soft"] + self.plan.hard * parts["hard"] + self.plan.match * parts["match"]
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for p in self.student.parameters() if p.requires_grad], 1.0)
+        with served_weights(self.student) if progress >= self.plan.round_from else nullcontext():
+            parts = losses(self.student, batch, self.head)
+            loss = parts["soft"] + self.plan.hard * parts["hard"] + self.plan.match * parts["match"]
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
         # A young average forgets faster, or the first weights would weigh on it for long.
@@ -101,10 +109,25 @@ class Trainer:
         return {n: float(p.detach()) for n, p in parts.items()}
 
 
-def averaged(trainer: Trainer, embedding: torch.Tensor) -> Student:
-    """A student that holds the averaged weights."""
-    copy = Student(trainer.student.config, embedding, trainer.student.shortlist)
+@contextmanager
+def served_weights(student: Student) -> Iterator[None]:
+    """Within the context the matrices hold what a node computes with."""
+    exact = [p.data for p in student.matrices()]
+    for p in student.matrices():
+        p.data = rounded(p.data)
+    try:
+        yield
+    finally:
+        for p, value in zip(student.matrices(), exact):
+            p.data = value
+
+
+def averaged(trainer: Trainer) -> Student:
+    """A student that holds the averaged weights, as they are served."""
+    copy = Student(trainer.student.config, trainer.student.trunk)
     copy.load_own(trainer.average)
+    for p in copy.matrices():
+        p.data = rounded(p.data)
     return copy.eval()
 
 
@@ -114,53 +137,60 @@ def _everyday(target: Path) -> list[int]:
     return token_ids(AutoTokenizer.from_pretrained(target))
 
 
+@dataclass(frozen=True)
+class Files:
+    """What a run reads and writes."""
+
+    target: Path  # directory of the target
+    gguf: Path  # the target's GGUF file, whose hash goes into the config
+    shards: list[Path]  # folders
+    out: Path  # the draft's directory
+    measure: list[Path]  # prompt files to measure each checkpoint on
+    text: Path  # folder that caches the target's answers to those
+    start: Path | None = None  # go on from this draft's weights
+
+
 def run(
-    target: Path,
-    gguf: Path,
-    shards: list[Path],
-    out: Path,
-    layers: list[int],
-    ffn: int,
-    shortlist: int,
-    header: int,
-    every: float,
-    measure_on: dict[str, tuple[Path, list[str]]],
-    plan: Plan,
-    shortlist_from: Path | None = None,
-    start: Path | None = None,
+    files: Files, trunk: int, layers: list[int], shortlist: int, header: int, every: float, plan: Plan, few: int
 ) -> None:
     """Train until ``plan.steps`` or ``plan.minutes``, whichever comes first; save and measure every ``every`` minutes.
 
-    New shards that appear in the folders are taken in between epochs. ``start`` continues from a saved draft's weights
-    (its config and shortlist are kept); the optimiser starts afresh.
+    The draft is the target's first ``trunk`` layers and layers of its own that start from the target's ``layers``. New
+    shards that appear in the folders are taken in between epochs. ``start`` continues from a saved draft's weights
+    (its config and shortlist are kept); the optimiser starts afresh. ``few``: prompts of each file to measure on.
     """
     torch.manual_seed(plan.seed)
     rng = random.Random(plan.seed)
-    rows = Rows(shards, header)
+    rows = Rows(files.shards, trunk, header)
     rows.refresh()
-    if start:
-        config, state, short = load_draft(start)
-        config.pop("dsdp_draft")
-        embedding, _ = initial_state(target, [], 0)
-        state = {n: t.float() for n, t in state.items()}
+    embedding, state = initial_state(files.target, trunk, layers)
+    counts, everyday = rows.counts(len(embedding)), [0, 1, 2, *_everyday(files.target)]
+    config = draft_config(files.target, trunk + len(layers))
+    if files.start:
+        config, saved, short = load_draft(files.start)
+        state = {n: t.float() for n, t in saved.items()}
     else:
-        config = draft_config(target, len(layers), ffn)
-        embedding, state = initial_state(target, layers, ffn)
-        if shortlist_from:
-            short = load_draft(shortlist_from)[2]
-        else:
-            short = build_shortlist(rows.counts(len(embedding)), shortlist, [0, 1, 2, *_everyday(target)])
-    student = Student(config, embedding, short)
+        short = build_shortlist(counts, shortlist, everyday)
+    student = Student(config, trunk)
     student.load_own(state)
-    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
-    trainer, began, saved, seen = Trainer(student, plan), time.monotonic(), time.monotonic(), 0
-    mean: dict[str, float] = {}
+    # The most frequent tokens stand in for the whole shortlist: the states are matched as well, so the rest follows.
+    frequent = build_shortlist(counts, min(plan.classes, len(embedding)))
+    digest = hashlib.sha256(files.gguf.read_bytes()).hexdigest()
+    texts = {
+        path.stem: evaluation_rows(files.text, files.target, path.stem, load_prompts(path), 128, trunk)[:few]
+        for path in files.measure
+    }
+    trainer = Trainer(student, embedding[frequent.long()].contiguous(), plan)
+    began = saved_at = time.monotonic()
+    seen, mean = 0, dict[str, float]()
 
     def checkpoint() -> None:
-        model = averaged(trainer, embedding)
-        save_draft(out, config, model.own_state(), short, target="SmolLM2-135M-Instruct", target_sha256=digest)
-        for name, (cache, prompts) in measure_on.items():
-            result = measure(model, cached_text(cache, target, prompts, 128))
+        model = averaged(trainer)
+        save_draft(
+            files.out, config, trunk, trainer.average, short, target="SmolLM2-135M-Instruct", target_sha256=digest
+        )
+        for name, some in texts.items():
+            result = measure(some, student_guesses(model, embedding[short.long()], short, some))
             print(f"  {name}: " + json.dumps(result), file=sys.stderr, flush=True)
 
     def progress() -> float:
@@ -179,9 +209,9 @@ def run(
                 print(
                     f"step {trainer.step}: {figures}; {seen} answer tokens, {pace:.0f}/s", file=sys.stderr, flush=True
                 )
-            if time.monotonic() - saved > 60 * every:
+            if time.monotonic() - saved_at > 60 * every:
                 checkpoint()
-                saved = time.monotonic()
+                saved_at = time.monotonic()
             if progress() >= 1:
                 break
     checkpoint()
