@@ -75,7 +75,7 @@ def test_an_item_of_its_own_is_taken_after_others_had_a_turn() -> None:
         assert done == []
         await actor.put("meanwhile")
         await wait_all_tasks_blocked()
-        assert done == ["own", "meanwhile"]
+        assert done == ["meanwhile", "own"]
 
     acting(test)
 
