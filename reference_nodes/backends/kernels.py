@@ -28,6 +28,8 @@ KERNEL_CLASS = "dsdp-llama-f32fma-8lane-1"
 PANEL = 16  # columns per panel
 GROUP = 4  # panels per group: column counts are padded to PANEL * GROUP
 TILE_ROWS = 6  # rows that one register tile holds
+SIDE_BY_SIDE = {1: 4, 2: 2}  # panels that a tile of few rows takes at once: sums enough to keep the multipliers busy
+AHEAD = 1024  # words between what is read of a stream of panels and what is fetched
 
 
 @dataclass(frozen=True)
@@ -65,40 +67,40 @@ def pack(weight: np.ndarray) -> np.ndarray:
 
 
 def _tile(module: ir.Module, rows: int) -> ir.Function:
-    """One register tile: `rows` rows times the 64 columns of a panel group."""
-    side_by_side = {1: 4, 2: 2}.get(rows, 1)
+    """One register tile: `rows` rows times the panels that go side by side."""
+    panels = range(SIDE_BY_SIDE.get(rows, 1))
     e = Emitter(module, f"tile{rows}", [f32p, i64, i32p, i64, f32p, i64, i64])
     x, ldx, w, depth, out, ldo, add = e.fn.args
     b = e.b
-    for first in range(0, GROUP, side_by_side):
-        panels = range(first, first + side_by_side)
-        acc = {(r, p, h): e.var(e.const8(0.0)) for r in range(rows) for p in panels for h in (0, 1)}
-        row = [e.at(x, b.mul(ldx, i64(r))) for r in range(rows)]
-        base = [e.at(w, b.mul(depth, i64(p * LANES))) for p in panels]
-        with e.loop(i64(0), depth, 2) as k:
-            for step in (0, 1):
-                xs = [e.splat(b.load(e.at(row[r], k, step))) for r in range(rows)]
-                offset = b.mul(k, i64(LANES))
-                for p, pointer in zip(panels, base):
-                    if step == 0:  # the same line of the next group, so that it arrives while this one is used
-                        e.prefetch(e.at(pointer, offset, b.mul(depth, i64(GROUP * LANES))))
-                    word = e.load8(e.at(pointer, offset, step * LANES), i32x8)
-                    low = b.bitcast(b.shl(word, ir.Constant(i32x8, [16] * LANES)), f32x8)
-                    high = b.bitcast(b.and_(word, ir.Constant(i32x8, [0xFFFF0000] * LANES)), f32x8)
-                    for r in range(rows):
-                        for h, value in ((0, low), (1, high)):
-                            cell = acc[r, p, h]
-                            e.set(cell, e.fma(xs[r], value, e.get(cell)))
-        adding = b.icmp_signed("!=", add, i64(0))
-        for (r, p, h), cell in acc.items():
-            target = e.at(out, b.mul(ldo, i64(r)), p * PANEL + h * LANES)
-            value = e.get(cell)
-            e.store8(b.select(adding, b.fadd(e.load8(target), value), value), target)
+    acc = {(r, p, h): e.var(e.const8(0.0)) for r in range(rows) for p in panels for h in (0, 1)}
+    row = [e.at(x, b.mul(ldx, i64(r))) for r in range(rows)]
+    base = [e.at(w, b.mul(depth, i64(p * LANES))) for p in panels]
+    # One panel alone is a single stream; of several, fetch the same line of the panels that come next.
+    ahead = i64(AHEAD) if len(panels) == 1 else b.mul(depth, i64(len(panels) * LANES))
+    with e.loop(i64(0), depth, 2) as k:
+        for step in (0, 1):
+            xs = [e.splat(b.load(e.at(row[r], k, step))) for r in range(rows)]
+            offset = b.mul(k, i64(LANES))
+            for p, pointer in zip(panels, base):
+                if step == 0:
+                    e.prefetch(e.at(pointer, offset, ahead))
+                word = e.load8(e.at(pointer, offset, step * LANES), i32x8)
+                low = b.bitcast(b.shl(word, ir.Constant(i32x8, [16] * LANES)), f32x8)
+                high = b.bitcast(b.and_(word, ir.Constant(i32x8, [0xFFFF0000] * LANES)), f32x8)
+                for r in range(rows):
+                    for h, value in ((0, low), (1, high)):
+                        cell = acc[r, p, h]
+                        e.set(cell, e.fma(xs[r], value, e.get(cell)))
+    adding = b.icmp_signed("!=", add, i64(0))
+    for (r, p, h), cell in acc.items():
+        target = e.at(out, b.mul(ldo, i64(r)), p * PANEL + h * LANES)
+        value = e.get(cell)
+        e.store8(b.select(adding, b.fadd(e.load8(target), value), value), target)
     return e.finish()
 
 
 def _gemm(module: ir.Module) -> ir.Function:
-    """out[m][n] (+)= x[m] . w[n] for all rows: weights are streamed once, row tiles reuse them from the
+    """out[m][n] (+)= x[m] . w[n] for all rows: weights are streamed once, row tiles reuse them from the near
     cache.
     """
     tiles = [_tile(module, rows) for rows in range(1, TILE_ROWS + 1)]
@@ -106,9 +108,13 @@ def _gemm(module: ir.Module) -> ir.Function:
     x, ldx, rows, w, depth, groups, out, ldo, add = e.fn.args
     b = e.b
     count = b.sdiv(b.add(rows, i64(TILE_ROWS - 1)), i64(TILE_ROWS))  # as few tiles as fit, of even heights
-    with e.loop(i64(0), groups) as g:
-        panel = e.at(w, b.mul(b.mul(g, depth), i64(GROUP * LANES)))
-        column = e.at(out, b.mul(g, i64(GROUP * PANEL)))
+    together = i64(1)  # where there are several tiles, each is too high to take more
+    for few, panels in SIDE_BY_SIDE.items():
+        together = b.select(b.icmp_signed("==", rows, i64(few)), i64(panels), together)
+    with e.loop(i64(0), b.sdiv(b.mul(groups, i64(GROUP)), together)) as g:
+        first = b.mul(g, together)
+        panel = e.at(w, b.mul(b.mul(first, depth), i64(LANES)))
+        column = e.at(out, b.mul(first, i64(PANEL)))
         with e.loop(i64(0), count) as t:
             start = b.sdiv(b.mul(rows, t), count)
             height = b.sub(b.sdiv(b.mul(rows, b.add(t, i64(1))), count), start)
