@@ -5,8 +5,10 @@ which speaks for one role. One table judges both directions::
 
     plane     opened by   opener    answerer   answered by   closed by (besides ERROR)
     session   OPEN        client    leader     OPENED        END
+    session   RESUME      client    voter      OPENED        END
     draft     ATTACH      leader    drafter    ATTACHED      DETACH
     verify    ASSIGN      leader    verifier   ASSIGNED      RELEASE
+    commit    ENLIST      leader    voter      ENLISTED      DISMISS
 
     never opened --opening--> OPENING --answer--> OPEN --closing--> closed
                                  `------ closing, ERROR -----------^
@@ -37,8 +39,10 @@ class Plane:
 
 PLANES = (
     Plane("session", Role.CLIENT, Role.LEADER, m.Open, m.Opened, m.End),
+    Plane("session", Role.CLIENT, Role.VOTER, m.Resume, m.Opened, m.End),
     Plane("draft", Role.LEADER, Role.DRAFTER, m.Attach, m.Attached, m.Detach),
     Plane("verify", Role.LEADER, Role.VERIFIER, m.Assign, m.Assigned, m.Release),
+    Plane("commit", Role.LEADER, Role.VOTER, m.Enlist, m.Enlisted, m.Dismiss),
 )
 OPENING = {plane.opening: plane for plane in PLANES}
 

@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsdproto.errors import PeerError
+from dsdproto.registry import Role
 from dsdproto.wire.messages import Hello
+
+Key = tuple[int, int]
+"""(link, channel)"""
+LOCAL_NEAR = -1
+"""The link between the roles of one node, as its opener (client or leader) sees it."""
+LOCAL_FAR = -2
+"""The other end."""
 
 # ---------------------------------------------------------------- events
 
@@ -132,4 +140,12 @@ class CloseLink:
     reason: str
 
 
-Effect = Send | Persist | SetTimer | CancelTimer | Compute | Deliver | Refuse | CloseLink
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Hand ``event`` to another role of the same node, at once; nothing happens if the node does not have it."""
+
+    role: Role
+    event: Any
+
+
+Effect = Send | Persist | SetTimer | CancelTimer | Compute | Deliver | Refuse | CloseLink | Tell

@@ -29,6 +29,9 @@ MAX_TEXT = 512
 SHORT_DIGEST_BYTES = 16
 DIGEST_BYTES = 32
 SESSION_ID_BYTES = 16
+NODE_ID_BYTES = 32
+MAX_GROUP = 9
+"""Voters of one session."""
 FIRST_MANDATORY_PRIVATE_KEY = 64
 """Map keys 64 and above are for private use; the parity rule applies to them too."""
 
@@ -61,6 +64,7 @@ class MessageType(IntEnum):
     BLOCK = 0x24
     END = 0x26
     CLOSE = 0x28
+    RESUME = 0x2A
     # draft plane, leader and drafter
     ATTACH = 0x30
     ATTACHED = 0x32
@@ -73,13 +77,20 @@ class MessageType(IntEnum):
     VERIFY = 0x44
     VERDICT = 0x46
     RELEASE = 0x48
-    # 0x50 to 0x6f: commit plane (PREPARE, VOTE, COMMIT, views, RESUME), reserved
+    # commit plane, leader and voter
+    ENLIST = 0x50
+    ENLISTED = 0x52
+    PREPARE = 0x54
+    VOTE = 0x56
+    COMMIT = 0x58
+    DISMISS = 0x5A
+    # 0x5c to 0x6f: commit plane, reserved
     # join plane, ALPN dsdp-join/1
     JOIN = 0x70
     JOINED = 0x72
 
 
-RESERVED_TYPES = range(0x50, 0x70)
+RESERVED_TYPES = range(0x5C, 0x70)
 PRIVATE_TYPES = range(0xC0, 0xE0)
 GREASE_TYPES = tuple(range(0xE1, 0x100, 2))
 """Odd types that nobody will ever assign: each side sends at least one in every connection."""
@@ -111,7 +122,7 @@ class Method(IntEnum):
 class CommitProfile(IntEnum):
     SOLO = 0
     QUORUM = 2
-    """Reserved in this draft."""
+    """Crash faults, n = 2f + 1."""
 
 
 class Scope(IntEnum):
@@ -128,6 +139,13 @@ class Finish(IntEnum):
     LENGTH = 2
     CONTEXT_FULL = 4
     CLOSED = 6
+
+
+class DismissReason(IntEnum):
+    """Why a leader lets a voter go."""
+
+    SESSION_ENDED = 0
+    RESIGNED = 2
 
 
 class DetachReason(IntEnum):
@@ -179,6 +197,11 @@ class ErrorCode(IntEnum):
     ROLE_UNSUPPORTED = 0x011E
     VERIFIER_LOST = 0x0120
     ADVANCE_INVALID = 0x0122
+    QUORUM_UNAVAILABLE = 0x0124
+    QUORUM_LOST = 0x0126
+    VIEW_STALE = 0x0128
+    LEADER_ALIVE = 0x012A
+    LEDGER_MISMATCH = 0x012C
 
 
 def default_scope(code: int) -> Scope:

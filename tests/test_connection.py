@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_samples import HELLO, hello, sample
 
-from dsdproto.channels import PLANES
+from dsdproto.channels import PLANES, Plane
 from dsdproto.connection import (
     ALLOWANCE,
     Connection,
@@ -81,9 +81,9 @@ def frames_of(data: bytes) -> list[tuple[int, Any]]:
     return out
 
 
-def opened(wire: Wire, plane: str, answered: bool = True, by_dialer: bool = True) -> int:
-    """Open a channel of a plane; returns its number."""
-    row = next(row for row in PLANES if row.name == plane)
+def opened(wire: Wire, plane: str | Plane, answered: bool = True, by_dialer: bool = True) -> int:
+    """Open a channel of a plane (of a name: the first one); returns its number."""
+    row = plane if isinstance(plane, Plane) else next(row for row in PLANES if row.name == plane)
     opener = wire.dialer if by_dialer else wire.acceptor
     number = 1 if by_dialer else 2
     opener.send(number, sample(row.opening))
@@ -295,11 +295,11 @@ def test_every_state_meets_every_message(state: str, cls: type, channel: int) ->
 @pytest.mark.parametrize("cls", MESSAGES.values(), ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("from_opener", [True, False], ids=["opener", "answerer"])
 @pytest.mark.parametrize("answered", [False, True], ids=["opening", "answered"])
-@pytest.mark.parametrize("plane", PLANES, ids=lambda plane: plane.name)
+@pytest.mark.parametrize("plane", PLANES, ids=lambda plane: plane.opening.__name__)
 def test_every_channel_phase_meets_every_message(plane, answered: bool, from_opener: bool, cls: type) -> None:
     """A wrong message on a session's channel ends that channel and nothing else; send() refuses to utter it."""
     wire = Wire().up()
-    number = opened(wire, plane.name, answered)
+    number = opened(wire, plane, answered)
     speaker = wire.dialer if from_opener else wire.acceptor
     listener = wire.other(speaker)
     spec, message = SPECS[cls], sample(cls)

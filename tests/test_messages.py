@@ -19,9 +19,21 @@ from dsdproto.wire.cddl import cddl, rule_name
 from dsdproto.wire.codec import decode_message, decode_payload, encode_message, encode_payload, type_of
 from dsdproto.wire.frames import Frame, FrameDecoder
 from dsdproto.wire.kinds import Bytes, Text, Tokens, Uint, Uints
-from dsdproto.wire.schema import MESSAGES, SPECS, Array, array, bstr, record, tokens, uint, uints, validate
+from dsdproto.wire.schema import (
+    MESSAGES,
+    SPECS,
+    Array,
+    array,
+    bstr,
+    record,
+    tokens,
+    uint,
+    uints,
+    validate,
+    wire_classes,
+)
 
-CLASSES = tuple(SPECS)
+CLASSES = tuple(wire_classes())
 NAMES = [cls.__name__ for cls in CLASSES]
 
 
@@ -140,6 +152,10 @@ RULES = [
     (replace(sample(m.Verify), tokens=(1,), parents=b"\0\0"), "Verify.parents", "R-8"),
     (replace(sample(m.Block), origins=b""), "Block.origins", "R-8"),
     (replace(sample(m.Verdict), token=None), "Verdict.token", "R-9"),
+    (replace(sample(m.Enlist), group=bytes(33)), "Enlist.group", "Q-1"),
+    (replace(sample(m.Enlist), group=b"a" * 32 + b"b" * 32), "Enlist.group", "Q-1"),
+    (replace(sample(m.Enlist), group=b"a" * 32 + b"b" * 32 + b"a" * 32), "Enlist.group", "Q-1"),
+    (replace(sample(m.Opened), group=b"a" * 64), "Opened.group", "Q-1"),
 ]
 
 

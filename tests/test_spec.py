@@ -28,7 +28,7 @@ from dsdproto.trie import Waste
 from dsdproto.wire import messages
 from dsdproto.wire.cddl import cddl
 from dsdproto.wire.kinds import Bytes, Kind, Text, Tokens, Uint, Uints
-from dsdproto.wire.schema import MESSAGES, SPECS, Array, Field, Sub
+from dsdproto.wire.schema import MESSAGES, SPECS, Array, Field, Sub, wire_classes
 from reference_nodes import join_wire, txt
 
 CODE = ("dsdproto", "reference_nodes", "conformance")
@@ -142,7 +142,8 @@ def heading_of(cls: type) -> str:
 
 def check_fields(text: str) -> None:
     """Each message and record has a heading of its own with exactly the fields of the code."""
-    for cls, table in SPECS.items():
+    for cls in wire_classes():
+        table = SPECS[cls]
         title = heading_of(cls)
         if not table.fields:
             assert "| key |" not in section(text, title), f"{title} has no fields"
@@ -176,6 +177,7 @@ REGISTRIES = {
     "20.7 Commit profiles": registry.CommitProfile,
     "20.8 Finish codes": registry.Finish,
     "20.9 Detach reasons": registry.DetachReason,
+    "20.12 Dismiss reasons": registry.DismissReason,
 }
 
 
@@ -371,17 +373,20 @@ MISTAKES: list[tuple[Callable[[str], None], str, str]] = [
     (check_code_citations, "**S-SAMP-12** (MUST)", "**S-SAMP-92** (MUST)"),
     (check_fields, "| 3 | base | bstr 16 |", "| 3 | base | bstr 32 |"),
     (check_fields, "| 4 | credit | uint 0..65535, optional |", "| 4 | credit | uint 0..65535 |"),
+    (check_fields, "| 2 | height | uint 1..4294967295 | of the last", "| 2 | height | uint 0..4294967295 | of the"),
     (check_message_types, "| 0x36 | ADVANCE | draft | leader |", "| 0x36 | ADVANCE | draft | drafter |"),
     (
         check_message_types,
+        "0x5c to 0x6f are reserved for the commit plane (",
         "0x50 to 0x6f are reserved for the commit plane (",
-        "0x50 to 0x7f are reserved for the commit plane (",
     ),
     (check_registries, "| 4 | CONTEXT_FULL |", "| 3 | CONTEXT_FULL |"),
     (check_registries, "| 5 | evicted |", "| 5 | dropped |"),
+    (check_registries, "| 2 | RESIGNED |", "| 1 | RESIGNED |"),
     (check_errors, "| 0x0118 | CREDIT_EXCEEDED | session |", "| 0x0118 | CREDIT_EXCEEDED | connection |"),
     (check_error_citations, "| PREFIX_UNKNOWN | session | V-4, ", "| PREFIX_UNKNOWN | session | V-5, "),
     (check_planes, "| OPEN | client |", "| OPEN | leader |"),
+    (check_planes, "| RESUME | client | voter |", "| RESUME | client | leader |"),
     (check_numbers_in_clauses, "after 10 seconds", "after 20 seconds"),
     (check_limits, "| MAX_NODES | 255 |", "| MAX_NODES | 256 |"),
     (check_role_numbers, "| drafter (3) |", "| drafter (4) |"),

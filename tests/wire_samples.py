@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dsdproto.registry import MAX_VOCABULARY
+from dsdproto.registry import MAX_VOCABULARY, NODE_ID_BYTES
 from dsdproto.wire import messages as m
 from dsdproto.wire.kinds import Bytes, Kind, Text, Tokens, Uint, Uints
 from dsdproto.wire.schema import SPECS, Array, Sub
@@ -165,6 +165,12 @@ def _repair_verdict(draw: st.DrawFn, values: dict[str, Any]) -> None:
         values["finish"] = 0
 
 
+def _repair_group(draw: st.DrawFn, values: dict[str, Any]) -> None:
+    if values["group"] is not None:
+        members = draw(st.sampled_from([1, 3, 9]))
+        values["group"] = b"".join(bytes([number]) * NODE_ID_BYTES for number in range(members))
+
+
 _REPAIRS = {
     m.Hello: _repair_hello,
     m.Contract: _repair_contract,
@@ -173,5 +179,7 @@ _REPAIRS = {
     m.Propose: _repair_tree,
     m.Verify: _repair_tree,
     m.Block: _repair_block,
+    m.Enlist: _repair_group,
+    m.Opened: _repair_group,
     m.Verdict: _repair_verdict,
 }

@@ -10,7 +10,7 @@ import re
 
 import dsdproto.wire.messages  # noqa: F401  (fills the table)
 from dsdproto.wire.kinds import U64_MAX, Bytes, Kind, Text, Tokens, Uint, Uints
-from dsdproto.wire.schema import SPECS, Array, Spec, Sub
+from dsdproto.wire.schema import SPECS, Array, Spec, Sub, wire_classes
 from dsdproto.wire.tokens import TOKEN_BYTES
 
 
@@ -20,11 +20,11 @@ def rule_name(cls: type) -> str:
 
 
 def cddl() -> str:
-    """All messages and records, in the order of the table. Ends with a newline."""
-    messages = [spec for spec in SPECS.values() if spec.type is not None]
-    choice = "\n  / ".join(rule_name(spec.cls) for spec in messages)
+    """All messages and their records, in the order of the table. Ends with a newline."""
+    specs = [SPECS[cls] for cls in wire_classes()]
+    choice = "\n  / ".join(rule_name(spec.cls) for spec in specs if spec.type is not None)
     parts = [f"dsdp-payload = {choice}\n"]
-    parts += [_rule(spec) for spec in SPECS.values()]
+    parts += [_rule(spec) for spec in specs]
     return "\n".join(parts)
 
 

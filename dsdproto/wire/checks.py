@@ -1,5 +1,5 @@
 """What the table of messages cannot say: rules between the fields of one message (SPEC.md, clauses R-6 to
-R-9).
+R-9, Q-1).
 
 Importing this module puts the checks into the table; :mod:`dsdproto.wire.codec` does so.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from dsdproto.registry import NODE_ID_BYTES
 from dsdproto.wire import messages
 from dsdproto.wire.kinds import Fault
 from dsdproto.wire.schema import SPECS
@@ -19,6 +20,7 @@ CLAUSE_VOCABULARY = "R-7"
 CLAUSE_TREE = "R-8"
 CLAUSE_VERDICT = "R-9"
 CLAUSE_VERSIONS = "C-7"
+CLAUSE_GROUP = "Q-1"
 
 
 def _check(cls: type) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
@@ -62,6 +64,15 @@ def _tree(parents: bytes | None, count: int) -> None:
             raise _fault(CLAUSE_TREE, "parents", text)
 
 
+def _group(field: str, group: bytes) -> None:
+    members = [group[at : at + NODE_ID_BYTES] for at in range(0, len(group), NODE_ID_BYTES)]
+    if len(group) % NODE_ID_BYTES or len(members) % 2 == 0:
+        text = f"{len(group)} bytes; an odd number of node ids of {NODE_ID_BYTES} bytes each belongs here"
+        raise _fault(CLAUSE_GROUP, field, text)
+    if len(set(members)) < len(members):
+        raise _fault(CLAUSE_GROUP, field, "a node id is there twice; a voter counts once")
+
+
 @_check(messages.Hello)
 def _hello(hello: messages.Hello) -> None:
     if hello.version_min > hello.version_max:
@@ -82,6 +93,17 @@ def _contract(contract: messages.Contract) -> None:
 @_check(messages.Assign)
 def _session(opening: messages.Attach | messages.Assign) -> None:
     _within("committed", opening.committed, opening.contract.vocabulary_size)
+
+
+@_check(messages.Enlist)
+def _enlist(enlist: messages.Enlist) -> None:
+    _group("group", enlist.group)
+
+
+@_check(messages.Opened)
+def _opened(opened: messages.Opened) -> None:
+    if opened.group is not None:
+        _group("group", opened.group)
 
 
 @_check(messages.Block)

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from dsdproto.registry import (
     DIGEST_BYTES,
+    MAX_GROUP,
     MAX_NODES,
     MAX_TEXT,
     MAX_VOCABULARY,
+    NODE_ID_BYTES,
     SESSION_ID_BYTES,
     SHORT_DIGEST_BYTES,
     MessageType,
@@ -170,12 +172,25 @@ class Open:
     """1: say in each BLOCK who proposed each token"""
 
 
-@message(MessageType.OPENED, plane="session", senders=(Role.LEADER,))
+@message(MessageType.RESUME, plane="session", senders=(Role.CLIENT,), opens=True)
+class Resume:
+    """Go on with a stream of the `quorum` profile, at any voter of its group (clause Q-50)."""
+
+    session: bytes = bstr(1, size=SESSION_ID_BYTES)
+    position: int = uint(2, max=U32)
+    """length of the prefix that the client holds, prompt included"""
+    digest: bytes = bstr(3, size=DIGEST_BYTES)
+
+
+@message(MessageType.OPENED, plane="session", senders=(Role.LEADER, Role.VOTER))
 class Opened:
     position: int = uint(1, max=U32)
     model: str = tstr(2, max=128)
     profile: bytes = bstr(3, size=DIGEST_BYTES)
     profile_text: str = tstr(4, max=MAX_TEXT)
+    group: bytes | None = bstr(5, min=NODE_ID_BYTES, max=MAX_GROUP * NODE_ID_BYTES, default=None)
+    """node ids of the session's voters, in the order of their views; absent under `solo`"""
+    view: int | None = uint(7, max=U32, default=None)
 
 
 @record
@@ -187,7 +202,7 @@ class DrafterEntry:
     model: str = tstr(3, max=128)
 
 
-@message(MessageType.BLOCK, plane="session", senders=(Role.LEADER,))
+@message(MessageType.BLOCK, plane="session", senders=(Role.LEADER, Role.VOTER))
 class Block:
     """Committed tokens, in order, without gap or repetition (clause S-8)."""
 
@@ -214,7 +229,7 @@ class Stats:
     """drafted - accepted - live, by cause, in the order of the registry "waste causes" """
 
 
-@message(MessageType.END, plane="session", senders=(Role.LEADER,))
+@message(MessageType.END, plane="session", senders=(Role.LEADER, Role.VOTER))
 class End:
     """The stream is complete. Closes the channel."""
 
@@ -342,6 +357,85 @@ class Verdict:
 @message(MessageType.RELEASE, plane="verify", senders=(Role.LEADER,))
 class Release:
     """Closes the channel; the verifier forgets the session."""
+
+
+# ---------------------------------------------------------------- commit plane
+
+
+@message(MessageType.ENLIST, plane="commit", senders=(Role.LEADER,), opens=True)
+class Enlist:
+    """Take part in ``view`` of the session: promise no older one, and report the log (clause Q-10)."""
+
+    session: bytes = bstr(1, size=SESSION_ID_BYTES)
+    contract: Contract = sub(2, Contract)
+    group: bytes = bstr(3, min=NODE_ID_BYTES, max=MAX_GROUP * NODE_ID_BYTES)
+    """node ids of the voters; the leader of view v is number v mod n"""
+    view: int = uint(4, max=U32)
+    committed: int = uint(5, max=U32)
+    """length of the prefix that this leader knows to be committed, prompt included"""
+    model: str = tstr(6, max=128)
+    profile: bytes = bstr(7, size=DIGEST_BYTES)
+    profile_text: str = tstr(8, max=MAX_TEXT)
+    max_drafters: int | None = uint(9, max=U16, default=None)
+    """what the client allowed in OPEN, for whoever takes over; absent: none (clause ROLE-1)"""
+
+
+@message(MessageType.ENLISTED, plane="commit", senders=(Role.VOTER,))
+class Enlisted:
+    """The promise is stored. Describes the voter's log."""
+
+    view: int = uint(1, max=U32)
+    """of its last block; 0 without blocks"""
+    height: int = uint(2, max=U32)
+    """of its last block; 0 without blocks"""
+    committed: int = uint(3, max=U32)
+    position: int = uint(4, max=U32)
+    """end of the log, prompt included"""
+    digest: bytes = bstr(5, size=DIGEST_BYTES)
+    tokens: tuple[int, ...] = tokens(6, max_items=MAX_PROMPT)
+    """what the log holds beyond ``committed`` of ENLIST"""
+    finish: int | None = uint(8, max=U16, default=None)
+    """the log ends the stream"""
+
+
+@message(MessageType.PREPARE, plane="commit", senders=(Role.LEADER,))
+class Prepare:
+    """Extend the log from a named base (clause Q-20)."""
+
+    view: int = uint(1, max=U32)
+    height: int = uint(2, min=1, max=U32)
+    """of the last block that this message completes"""
+    position: int = uint(3, max=U32)
+    base: bytes = bstr(4, size=DIGEST_BYTES)
+    tokens: tuple[int, ...] = tokens(5, max_items=MAX_PROMPT)
+    digest: bytes = bstr(6, size=DIGEST_BYTES)
+    finish: int | None = uint(8, max=U16, default=None)
+
+
+@message(MessageType.VOTE, plane="commit", senders=(Role.VOTER,))
+class Vote:
+    """Everything up to this block is stored as the leader named it."""
+
+    view: int = uint(1, max=U32)
+    height: int = uint(2, min=1, max=U32)
+    digest: bytes = bstr(3, size=DIGEST_BYTES)
+
+
+@message(MessageType.COMMIT, plane="commit", senders=(Role.LEADER,))
+class Commit:
+    """A majority voted for everything up to this block."""
+
+    view: int = uint(1, max=U32)
+    height: int = uint(2, min=1, max=U32)
+    position: int = uint(3, max=U32)
+    digest: bytes = bstr(4, size=DIGEST_BYTES)
+
+
+@message(MessageType.DISMISS, plane="commit", senders=(Role.LEADER,))
+class Dismiss:
+    """Closes the channel."""
+
+    reason: int = uint(1, max=U16)
 
 
 # ---------------------------------------------------------------- join plane

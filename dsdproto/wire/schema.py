@@ -151,7 +151,7 @@ class Spec:
 
 
 SPECS: dict[type, Spec] = {}
-"""Every record and message class, in the order of the table."""
+"""Every record and message class, in the order of definition; also records that are only stored."""
 MESSAGES: dict[int, type] = {}
 """Message classes by type code."""
 
@@ -207,6 +207,18 @@ def message(
         return built
 
     return build
+
+
+def wire_classes() -> list[type]:
+    """All messages, and the records that occur in them, in the order of the table."""
+    found: set[type] = set()
+    waiting = list(MESSAGES.values())
+    while waiting:
+        cls = waiting.pop()
+        if cls not in found:
+            found.add(cls)
+            waiting += [field.kind.record for field in SPECS[cls].fields if isinstance(field.kind, Sub | Array)]
+    return [cls for cls in SPECS if cls in found]
 
 
 # ---------------------------------------------------------------- conversion
