@@ -28,8 +28,10 @@ log = logging.getLogger("dsdp.peers")
 
 PARTNERS = (
     (Role.CLIENT, Role.LEADER),
+    (Role.CLIENT, Role.VOTER),
     (Role.LEADER, Role.DRAFTER),
     (Role.LEADER, Role.VERIFIER),
+    (Role.LEADER, Role.VOTER),
 )
 MAX_HANDSHAKES = 64
 """Accepted connections that have not said who they are yet; further ones are closed at once."""
@@ -46,7 +48,7 @@ class Redial:
     """
 
     first: float = 0.25
-    longest: float = 30.0
+    longest: float = 5.0
 
     def delay(self, failures: int, rng: random.Random) -> float:
         """Seconds before the next attempt, after ``failures`` in a row."""
