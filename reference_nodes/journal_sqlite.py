@@ -11,7 +11,7 @@ Anything else that is missing or wrong is :class:`JournalDamaged`, since a voter
 endangers what its cluster has committed: then it must not vote.
 
 The record classes are those of the wire's schema language, with a field ``session``; their bytes are their
-deterministic CBOR. A record of the class ``forgotten`` is not kept: it deletes what was kept of its session.
+deterministic CBOR. A record of the class ``forgotten`` takes the place of all others of its session (clause Q-63).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ log = logging.getLogger("dsdp.journal")
 SUM_BYTES = 16
 MAX_BYTES = 1 << 30
 COMPACT_AFTER = 512
+MAX_FORGOTTEN = 1 << 16
 SPARE_PAGES = 64
 """free pages that stay in the file for what comes next"""
 Compact = Callable[[Sequence[Any]], Sequence[Any]]
@@ -67,9 +68,10 @@ class SqliteJournal:
 
     :param node_id: 32 bytes, whose file it is.
     :param kinds: record classes that are kept.
-    :param forgotten: record class that deletes a session's records.
+    :param forgotten: record class that takes the place of a session's other records.
     :param compact: makes fewer records of those of one session: when it is loaded, and when it has grown.
     :param compact_after: records of one session that make it worth while.
+    :param max_forgotten: names of forgotten sessions that are kept; the oldest go first.
     :param max_bytes: how large the file may grow.
 
     Raises :class:`JournalBusy`, :class:`JournalForeign`, :class:`JournalDamaged`, :class:`JournalError`.
@@ -86,6 +88,7 @@ class SqliteJournal:
         *,
         compact: Compact | None = None,
         compact_after: int = COMPACT_AFTER,
+        max_forgotten: int = MAX_FORGOTTEN,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.path = path
@@ -93,14 +96,18 @@ class SqliteJournal:
         """records since it was opened"""
         self.syncs = 0
         """calls of :meth:`append`, each of which was synced once"""
-        self._kinds = {kind.__name__: kind for kind in kinds}
+        self._kinds = {kind.__name__: kind for kind in (*kinds, forgotten)}
         self._forgotten = forgotten
+        self._max_forgotten = max_forgotten
+        self._names: dict[bytes, None] = {}
+        """forgotten sessions, oldest first"""
         self._compact = compact
         self._compact_after = compact_after
         self._places: dict[bytes, int] = {}
         self._grown: dict[bytes, None] = {}
         """sessions to be compacted before the next append"""
         self._batch = 0
+        self._number = 0
         self._loaded = False
         self._file, self._guard = open_file(path, node_id, max_bytes)
 
@@ -117,9 +124,12 @@ class SqliteJournal:
                 raise self._damaged(row, f"record {expected} of session {row.session.hex()} is missing before it")
             self._places[row.session] = expected + 1
             record = self._decode(row)
+            if type(record) is self._forgotten:
+                self._names[row.session] = None
             records.setdefault(row.session, []).append(record)
             ordered.append(record)
         self._batch = 1 + max((row.batch for row in rows), default=0)
+        self._number = 1 + max((row.number for row in rows), default=0)
         self._loaded = True
         fewer = self._fewer(records)
         self._rewrite(fewer)
@@ -176,16 +186,21 @@ class SqliteJournal:
         with self._explained(), self._transaction():
             for _, record in records:
                 if type(record) is self._forgotten:
-                    self._places.pop(record.session, None)
-                    self._grown.pop(record.session, None)
-                    self._file.execute("DELETE FROM record WHERE session = ?", (record.session,))
-                else:
-                    self._insert(record)
+                    self._delete(record.session)
+                    self._names[record.session] = None
+                self._insert(record)
+            while len(self._names) > self._max_forgotten:
+                self._delete(next(iter(self._names)))
             self._batch += 1
         self.stored += len(records)
         self.syncs += 1
         if any(type(record) is self._forgotten for _, record in records):
             self._shrink()
+
+    def _delete(self, session: bytes) -> None:
+        for known in (self._places, self._grown, self._names):
+            known.pop(session, None)
+        self._file.execute("DELETE FROM record WHERE session = ?", (session,))
 
     def _insert(self, record: Any) -> None:
         session, kind, body = record.session, type(record).__name__, encode_payload(record)
@@ -196,9 +211,10 @@ class SqliteJournal:
         if self._compact is not None and (place + 1) % self._compact_after == 0:
             self._grown[session] = None
         self._file.execute(
-            "INSERT INTO record (batch, session, place, kind, body, sum) VALUES (?, ?, ?, ?, ?, ?)",
-            (self._batch, session, place, kind, body, _sum(self._batch, session, place, kind, body)),
+            "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self._number, self._batch, session, place, kind, body, _sum(self._batch, session, place, kind, body)),
         )
+        self._number += 1
 
     def _fewer(self, records: dict[bytes, list[Any]]) -> dict[bytes, Sequence[Any]]:
         """The sessions that need fewer records than they have, with those."""
@@ -252,8 +268,8 @@ class SqliteJournal:
 
     @property
     def sessions(self) -> int:
-        """How many sessions it holds records of."""
-        return len(self._places)
+        """How many sessions it holds more of than the name."""
+        return len(self._places) - len(self._names)
 
     @property
     def size(self) -> int:
