@@ -21,7 +21,7 @@ from functools import lru_cache
 import numpy as np
 from llvmlite import ir
 
-from .jit import LANES, Emitter, Library, aligned, f32, f32p, f32x8, host_features, i32p, i32x8, i64, i64p
+from .jit import LANES, Allocate, Emitter, Library, aligned, f32, f32p, f32x8, host_features, i32p, i32x8, i64, i64p
 from .quantised import gemm_q4
 
 KERNEL_CLASS = "dsdp-llama-f32fma-8lane-1"
@@ -54,13 +54,13 @@ def padded(columns: int) -> int:
     return -(-columns // (PANEL * GROUP)) * PANEL * GROUP
 
 
-def pack(weight: np.ndarray) -> np.ndarray:
+def pack(weight: np.ndarray, allocate: Allocate = aligned) -> np.ndarray:
     """Pack a weight [N, K] of bfloat16 bits (uint16) into panels: uint32 [padded(N)/16, K, 8]."""
     n, k = weight.shape
     full = np.zeros((padded(n), k), np.uint16)
     full[:n] = weight
     halves = full.reshape(-1, 2, LANES, k)
-    packed = aligned((padded(n) // PANEL, k, LANES), np.uint32)
+    packed = allocate((padded(n) // PANEL, k, LANES), np.uint32)
     for panel, (low, high) in zip(packed, halves):  # one by one: a panel stays in the cache
         panel[...] = (low | (high.astype(np.uint32) << 16)).T
     return packed

@@ -14,9 +14,9 @@ import numpy as np
 
 from .base import UnsupportedModel
 from .hf_files import LlamaConfig, from_bf16, rope_tables
-from .jit import aligned
+from .jit import Arena, aligned
 from .kernels import GROUP, LAYER_FIELDS, PANEL, Shape, compile_forward, pack, padded
-from .quantised import BLOCK, pack_q4
+from .quantised import BLOCK, VECTORS, pack_q4
 
 
 class Head:
@@ -71,12 +71,15 @@ class Llama:
             return value
 
         def matrix(*parts: np.ndarray) -> np.ndarray:
-            whole = np.concatenate(parts)
-            return pack_q4(whole, padded(len(whole))) if q4 else pack(whole)
+            whole = np.concatenate(parts) if len(parts) > 1 else parts[0]
+            return pack_q4(whole, padded(len(whole)), arena.take) if q4 else pack(whole, arena.take)
 
         self.embedding = tensor("model.embed_tokens.weight", c.vocab_rows, c.hidden)
         table, self._keep = np.zeros((c.layers, len(LAYER_FIELDS)), np.int64), []
         q_width = c.heads * c.head_dim
+        layer_weights = padded(shape.qkv) * c.hidden + padded(c.hidden) * (q_width + c.intermediate)
+        layer_weights += padded(2 * c.intermediate) * c.hidden
+        arena = Arena(c.layers * layer_weights * (VECTORS if q4 else 16) // 8)
         for layer in range(c.layers):
             p = f"model.layers.{layer}."
             fields = {

@@ -15,10 +15,10 @@ import numpy as np
 from llvmlite import ir
 
 from .hf_files import bf16_bits, from_bf16
-from .jit import LANES, Emitter, aligned, f32, f32p, f32x8, i32, i32p, i32x8, i64
+from .jit import LANES, Allocate, Emitter, aligned, f32, f32p, f32x8, i32, i32p, i32x8, i64
 
 BLOCK = 32  # k per scale
-VECTORS = 5  # words per lane, column and block
+VECTORS = 5  # words per lane, column and block: also the bits per weight
 TILE_ROWS = 4  # more would not fit the registers
 CHUNK_ROWS = 16  # rows that are rounded at once
 AHEAD = 2048  # bytes between what is read and what is fetched
@@ -28,10 +28,10 @@ i8, i16 = ir.IntType(8), ir.IntType(16)
 i8x8, i8x32, i16x16 = ir.VectorType(i8, 8), ir.VectorType(i8, 32), ir.VectorType(i16, 16)
 
 
-def pack_q4(weight: np.ndarray, columns: int) -> np.ndarray:
+def pack_q4(weight: np.ndarray, columns: int, allocate: Allocate = aligned) -> np.ndarray:
     """Quantise and pack bfloat16 bits [N, K], K a multiple of 32: uint32 [columns / 8, K / 32, 5, 8]."""
     n, k = weight.shape
-    packed = aligned((columns // LANES, k // BLOCK, VECTORS, LANES), np.uint32)
+    packed = allocate((columns // LANES, k // BLOCK, VECTORS, LANES), np.uint32)
     packed[n // LANES :] = 0
     for first in range(0, n, 8 * LANES):  # few columns at a time: they stay in the cache
         part = from_bf16(np.asarray(weight[first : first + 8 * LANES]))
