@@ -16,6 +16,7 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from reference_nodes.backends.base import Candidates  # noqa: E402
 from reference_nodes.backends.hf_files import from_bf16, read_config, read_weights  # noqa: E402
 from reference_nodes.backends.llama import Head, Llama  # noqa: E402
 from reference_nodes.backends.loading import draft_as_transformers  # noqa: E402
@@ -32,8 +33,8 @@ from reference_nodes.distill.checkpoint import (  # noqa: E402
     shared_names,
     trunk_of,
 )
-from reference_nodes.distill.data import Rows  # noqa: E402
-from reference_nodes.distill.evaluate import Guess, measure, student_guesses, walk  # noqa: E402
+from reference_nodes.distill.data import Rows, TrainingRow  # noqa: E402
+from reference_nodes.distill.evaluate import Guess, measure, milliseconds, served_guesses, student_guesses, walk  # noqa: E402
 from reference_nodes.distill.generate import jobs_of, save_shard, shards  # noqa: E402
 from reference_nodes.distill.stubs import spec_stub  # noqa: E402
 from reference_nodes.distill.student import Student, draft_config, initial_state, rounded  # noqa: E402
@@ -367,6 +368,49 @@ def test_measure_counts_ranks_and_rounds(target, tmp_path):
     assert result["tokens"] == len(answer)
     assert result["top1"] == pytest.approx(1 - 1 / len(answer), abs=1e-4) and result["top2"] == 1
     assert result["w4@0.0"]["acceptance"] == 1.0 and result["w8@0.5"]["drafted"] == 0
+
+
+class Successor:
+    """A drafter that expects every token to be followed by the next higher id, over even ids or over all."""
+
+    def __init__(self, ids):
+        self.ids, self.seen, self.released = ids, [], []
+
+    def expand(self, requests):
+        self.seen += requests
+        return [[self.guess([*r.prefix, *r.tokens][len(r.prefix) - 1 + n]) for n in r.nodes] for r in requests]
+
+    def guess(self, token):
+        known = np.arange(VOCAB) if self.ids is None else self.ids
+        return Candidates(self.ids, -np.abs(known - (token + 1.25)).astype(np.float32))
+
+    def release(self, key):
+        self.released.append(key)
+
+
+@pytest.mark.parametrize("ids", [None, np.arange(0, VOCAB, 2, dtype=np.int32)])
+def test_served_guesses_ask_for_every_token_of_an_answer(ids):
+    row = TrainingRow(torch.tensor([9, 3, 4, 5, 6, 9]), torch.zeros(6, 1), torch.zeros(6, 1), 2)
+    draft = Successor(ids)
+    (guess,) = served_guesses(draft, [row])
+    (request,) = draft.seen
+    assert (request.prefix, request.tokens) == ([9, 3], [4, 5, 6])
+    assert request.nodes == [0, 1, 2, 3] and request.parents == [0, 1, 2]
+    expected = (
+        [[4, 5, 3], [5, 6, 4], [6, 7, 5], [7, 8, 6]] if ids is None else [[4, 6, 2], [6, 4, 8], [6, 8, 4], [8, 6, 10]]
+    )
+    assert guess.best.tolist() == expected
+    assert ((guess.confidence > 0) & (guess.confidence < 1)).all()
+    assert draft.released == ["text"]
+    top1 = 0.75 if ids is None else 0.5
+    assert measure([row], [guess])["top1"] == top1
+
+
+def test_milliseconds_drafts_a_chain_of_its_own_choices():
+    draft = Successor(None)
+    assert milliseconds(draft, [3, 4], 5) > 0
+    assert [r.tokens for r in draft.seen][-1] == [5, 6, 7, 8, 9]
+    assert all(r.nodes == [len(r.tokens)] for r in draft.seen) and draft.released == ["timing"]
 
 
 def test_a_draft_of_all_the_targets_layers_is_always_right(target, tmp_path):

@@ -130,7 +130,7 @@ def milliseconds(draft: DraftBackend, prompt: list[int], count: int) -> float:
     times, chain = [], []
     for n in range(count + 1):
         start = time.perf_counter()
-        (found,) = draft.expand([ExpandRequest("timing", prompt, chain, list(range(n)), [n])])[0]
+        (found,) = draft.expand([ExpandRequest("timing", prompt, list(chain), list(range(n)), [n])])[0]
         best = int(found.logits.argmax())
         chain.append(best if found.ids is None else int(found.ids[best]))
         times.append(time.perf_counter() - start)
