@@ -26,6 +26,25 @@ class PlainHead:
         return [Candidates(self._ids, row) for row in self._head.logits(hidden)]
 
 
+SAMPLED = 16  # every 16th logit tells where about the best ones begin
+
+
+def best_ids(row: np.ndarray, count: int) -> np.ndarray:
+    """The places of the `count` largest elements of a float32 row: int32 [count], ascending.
+
+    A partition of the whole row takes four times as long as one of those above a bound that a sample suggests.
+    """
+    rank = 3 * count // (2 * SAMPLED)
+    some = np.arange(len(row), dtype=np.int32)
+    if rank and rank < len(row) // SAMPLED:
+        above = np.flatnonzero(row >= np.partition(row[::SAMPLED], -rank)[-rank])
+        some = above.astype(np.int32) if len(above) >= count else some
+    if len(some) > count:
+        some = some[np.argpartition(row[some], -count)[-count:]]
+    some.sort()
+    return some
+
+
 class TwoStepHead:
     """A rough head picks the candidates, the exact weights score the best of them again.
 
@@ -36,17 +55,15 @@ class TwoStepHead:
 
     def __init__(self, rough: Head, weight: np.ndarray) -> None:
         """`weight`: bfloat16 bits [ids, hidden], of which `rough` is a copy."""
-        self._rough, self._weight = rough, weight
+        self._rough, self._weight = rough, np.asarray(weight)  # indexing a mapped file's array is slow
 
     def __call__(self, hidden: np.ndarray) -> list[Candidates]:
         return [self._pick(state, row) for state, row in zip(hidden, self._rough.logits(hidden))]
 
     def _pick(self, state: np.ndarray, row: np.ndarray) -> Candidates:
-        count = min(self.CANDIDATES, len(row))
-        ids = np.arange(count) if count == len(row) else np.argpartition(row, -count)[-count:]
-        ids = np.sort(ids).astype(np.int32)
+        ids = best_ids(row, min(self.CANDIDATES, len(row)))
         logits = row[ids]
-        best = np.argpartition(logits, -min(self.EXACT, count))[-self.EXACT :]
+        best = np.argpartition(logits, -min(self.EXACT, len(ids)))[-self.EXACT :]
         logits[best] = from_bf16(self._weight[ids[best]]) @ state
         return Candidates(ids, logits)
 
