@@ -70,7 +70,7 @@ def _check_session(session: Session, leader: Leader) -> None:
             f"a verification at {session.in_flight.subtree.position} is in flight, the prefix is at {chain.position}",
         )
         _must(session.verifier is not None and session.verifier.ready, "a verification is in flight without a verifier")
-    _must(session.key in leader.sessions, "a session that its leader does not know")
+    _must(session.id in leader.sessions, "a session that its leader does not know")
 
 
 def check_drafter(drafter: Drafter) -> None:

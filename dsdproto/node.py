@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from dsdproto.effects import (
+    LOCAL_FAR,
+    LOCAL_NEAR,
     CancelTimer,
     Compute,
     Computed,
@@ -25,20 +27,34 @@ from dsdproto.effects import (
     Refuse,
     Send,
     SetTimer,
+    Tell,
     TimerFired,
 )
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.registry import ErrorCode, Feature, Role
-from dsdproto.wire.messages import Assign, Attach, Detach, End, Error, Hello, Open, Release
+from dsdproto.wire.messages import (
+    Assign,
+    Attach,
+    Detach,
+    Dismiss,
+    End,
+    Enlist,
+    Error,
+    Hello,
+    Open,
+    Release,
+    Resume,
+)
 
-LOCAL_NEAR = -1
-"""The local link as its opener (client or leader) sees it."""
-LOCAL_FAR = -2
-"""The other end."""
-
-OPENERS: dict[type, Role] = {Open: Role.LEADER, Attach: Role.DRAFTER, Assign: Role.VERIFIER}
+OPENERS: dict[type, Role] = {
+    Open: Role.LEADER,
+    Resume: Role.VOTER,
+    Attach: Role.DRAFTER,
+    Assign: Role.VERIFIER,
+    Enlist: Role.VOTER,
+}
 """Which role a channel belongs to, by the message that opens it."""
-CLOSERS = (End, Detach, Release, Error)
+CLOSERS = (End, Detach, Release, Dismiss, Error)
 
 
 class RoleMachine(Protocol):
@@ -83,7 +99,7 @@ class NodeMachine:
     def perform(self, role: Role, effects: list[Effect], now: float) -> list[Effect]:
         """Route effects that a role's machine gave outside :meth:`handle` (a client that opens a session, say)."""
         out: list[Effect] = []
-        queue: deque[Event] = deque()
+        queue: deque[Event | _Told] = deque()
         self._route(role, effects, queue, out)
         return out + self._drain(queue, now)
 
@@ -97,7 +113,7 @@ class NodeMachine:
     def _run(self, events: list[Event], now: float) -> list[Effect]:
         return self._drain(deque(events), now)
 
-    def _drain(self, queue: deque[Event], now: float) -> list[Effect]:
+    def _drain(self, queue: deque[Event | _Told], now: float) -> list[Effect]:
         out: list[Effect] = []
         while queue:
             event = queue.popleft()
@@ -105,7 +121,7 @@ class NodeMachine:
                 self._route(role, self.roles[role].handle(inner, now), queue, out)
         return out
 
-    def _targets(self, event: Event, out: list[Effect]) -> list[tuple[Role, Event]]:
+    def _targets(self, event: Event | _Told, out: list[Effect]) -> list[tuple[Role, Any]]:
         match event:
             case LinkUp():
                 self.links[event.link] = event
@@ -123,6 +139,8 @@ class NodeMachine:
             case Computed():
                 role, number = event.job
                 return [(role, replace(event, job=number))]
+            case _Told(role, told):
+                return [(role, told)] if role in self.roles else []
             case Received():
                 return self._receiver(event, out)
 
@@ -141,7 +159,7 @@ class NodeMachine:
         # A channel without an owner was closed from this side while the message was on its way (clause CH-4).
         return [] if owner is None else [(owner, event)]
 
-    def _route(self, role: Role, effects: list[Effect], queue: deque[Event], out: list[Effect]) -> None:
+    def _route(self, role: Role, effects: list[Effect], queue: deque[Event | _Told], out: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Send(link, channel, message):
@@ -167,8 +185,18 @@ class NodeMachine:
                     out.append(Compute((role, job), work))
                 case Persist(record, then):
                     out.append(Persist((role, record), then))
+                case Tell(role, event):
+                    queue.append(_Told(role, event))
                 case _:
                     out.append(effect)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What one role tells another, waiting for its turn."""
+
+    role: Role
+    event: Any
 
 
 def _other_end(link: int) -> int:

@@ -8,10 +8,20 @@ from typing import Any
 from dsdproto.invariants import check_node, check_records, check_stream
 from dsdproto.node import NodeMachine
 from dsdproto.registry import VERSION, CommitProfile, Method, Role
-from dsdproto.roles.client import Client, Clients, Committed, Completed, Failed, SessionItem
+from dsdproto.roles.client import (
+    Client,
+    Clients,
+    Committed,
+    Completed,
+    Failed,
+    Interrupted,
+    Resumed,
+    SessionItem,
+)
 from dsdproto.roles.drafter import Drafter, DrafterConfig
 from dsdproto.roles.leader import Leader, LeaderConfig
 from dsdproto.roles.verifier import Verifier, VerifierConfig
+from dsdproto.roles.voter import Voter, VoterConfig
 from dsdproto.sampling import CoupledSampler, SamplingParameters
 from dsdproto.testmodel import TestModel, advance, context_of
 from dsdproto.wire.messages import Contract, Hello, Limits, ModelOffer, Sampling
@@ -71,6 +81,7 @@ def contract(
     seed: int = 1,
     stop: tuple[int, ...] = (),
     digest: bytes = VOCABULARY_DIGEST,
+    commit: CommitProfile = CommitProfile.SOLO,
     **more: Any,
 ) -> Contract:
     return Contract(
@@ -87,7 +98,7 @@ def contract(
         vocabulary_size=VOCABULARY,
         vocabulary_digest=digest,
         model="",
-        commit_profile=int(CommitProfile.SOLO),
+        commit_profile=int(commit),
         **more,
     )
 
@@ -117,6 +128,7 @@ class Cluster:
         self.streams: dict[bytes, list[int]] = {}
         self.ends: dict[bytes, Completed | Failed] = {}
         self.origins: dict[bytes, bytes] = {}
+        self.breaks: dict[bytes, list[Interrupted | Resumed]] = {}
         self.clients = Clients()
         self._leader = leader or LeaderConfig()
         node = SimNode("client", NodeMachine(hello("client", [Role.CLIENT], []), {Role.CLIENT: self.clients}))
@@ -128,19 +140,22 @@ class Cluster:
         name: str = "target",
         *,
         leads: bool = True,
+        votes: bool = False,
         options: str = TARGET,
         profile: bytes = b"\x01" * 32,
         **config: Any,
     ) -> Leader | None:
         """A verifier node, by default with the leader role on board."""
         models = [offer(Role.VERIFIER, f"tm-1:{options}", profile=profile)]
-        roles = [Role.VERIFIER, Role.LEADER] if leads else [Role.VERIFIER]
+        roles = [Role.VERIFIER] + [Role.LEADER] * leads + [Role.VOTER] * votes
         machine = NodeMachine(hello(name, roles, models))
         machine.roles[Role.VERIFIER] = Verifier(VerifierConfig(models[0], **config))
         leader = None
         if leads:
             leader = Leader(self._leader, machine.channel)
             machine.roles[Role.LEADER] = leader
+        if votes:
+            machine.roles[Role.VOTER] = Voter(VoterConfig(), machine.hello.node_id)
         node = SimNode(name, machine)
         node.run[Role.VERIFIER] = (
             VerifyExecutor(tm1_target(options)).run,
@@ -195,6 +210,16 @@ class Cluster:
         self.world.perform("client", node.machine.perform(Role.CLIENT, effects, self.world.now))
         return session
 
+    def resume(self, session: bytes, name: str) -> None:
+        """Take an interrupted session to the voter on node ``name``."""
+        node = self.world.nodes["client"]
+        links = [link for link, up in node.machine.links.items() if up.peer.node_id.rstrip(b"\0") == name.encode()]
+        if not links:
+            self.world.connect("client", name, self.delay)
+            links = [max(node.machine.links)]
+        effects = self.clients.resume(session, links[0], node.machine.channel(links[0]))
+        self.world.perform("client", node.machine.perform(Role.CLIENT, effects, self.world.now))
+
     def finish(self, *sessions: bytes, until: Callable[[], bool] | None = None) -> None:
         """Run until all these sessions ended."""
         ended = self.world.run(until or (lambda: all(session in self.ends for session in sessions)))
@@ -206,7 +231,7 @@ class Cluster:
         assert isinstance(end, Completed), end
         check_stream(self.streams[session], alone(contract), complete=True)
         for node in self.world.nodes.values():
-            check_records([record for _, record in node.stored if record.session == session])
+            check_records([record for role, record in node.stored if role is Role.LEADER and record.session == session])
         return end
 
     def _deliver(self, item: Any) -> None:
@@ -217,3 +242,5 @@ class Cluster:
                 self.origins[item.session] += origins or bytes(len(tokens))
             case Completed() | Failed() as end:
                 self.ends[item.session] = end
+            case Interrupted() | Resumed() as step:
+                self.breaks.setdefault(item.session, []).append(step)

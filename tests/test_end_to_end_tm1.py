@@ -408,7 +408,6 @@ async def test_a_bug_in_a_role_ends_the_node_with_one_exception(town: Town, capl
         ({"roles": (Role.VERIFIER,)}, "needs a model"),
         ({"roles": (Role.DRAFTER,)}, "draft model"),
         ({"roles": (Role.CLIENT,), "identity": None}, "identity"),
-        ({"roles": (Role.VOTER,)}, "quorum"),
         ({"roles": (Role.CLIENT,), "peers": ("nowhere",)}, "HOST:PORT"),
     ],
 )

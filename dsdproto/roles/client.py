@@ -3,10 +3,15 @@
 One :class:`Client` is one session; :class:`Clients` holds those of a node::
 
     IDLE --- open() ---> OPENING --- OPENED ---> STREAMING --- END ---> ENDED
-                            |                        |
-                            +--- ERROR, link lost ---+--------------> FAILED
+                            |                     |   ^
+                            +--- ERROR, link lost-+   +----------------- OPENED --------------+
+                            |                     |                                            |
+                            v                     +---> INTERRUPTED --- resume(): RESUME ---> RESUMING
+                          FAILED <-- `solo`; give_up() -- |    ^                               |
+                                                               +------ ERROR, link lost -------+
 
-A stream that ends without END has failed; it is never reported as complete (clause E-4).
+A stream that ends without END has failed; it is never reported as complete (clause E-4). Under the `quorum` profile a
+lost leader only interrupts it: the driver resumes it at any voter of the session's group (clause Q-53).
 """
 
 from __future__ import annotations
@@ -14,12 +19,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dsdproto.effects import Deliver, Effect, Event, LinkDown, Received, Refuse, Send
+from dsdproto.commit.quorum import split_group
+from dsdproto.effects import Deliver, Effect, Event, Key, LinkDown, Received, Refuse, Send
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.prefix import PrefixChain
-from dsdproto.registry import ErrorCode, Finish, Scope
+from dsdproto.registry import CommitProfile, ErrorCode, Finish, Scope
 from dsdproto.session import chain_of
-from dsdproto.wire.messages import Block, Close, Contract, DrafterEntry, End, Error, Open, Opened, Stats
+from dsdproto.wire.messages import Block, Close, Contract, DrafterEntry, End, Error, Open, Opened, Resume, Stats
 
 TARGET = 0
 """Origin of a token that is the target's own."""
@@ -29,6 +35,8 @@ class ClientState(Enum):
     IDLE = "idle"
     OPENING = "opening"
     STREAMING = "streaming"
+    INTERRUPTED = "interrupted"
+    RESUMING = "resuming"
     ENDED = "ended"
     FAILED = "failed"
 
@@ -52,6 +60,23 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The stream stopped for now; :meth:`Client.resume` at a node of ``Client.group`` goes on with it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A voter serves the rest. Model and numeric profile are those of ``view``; the profile may have changed."""
+
+    model: str
+    profile: bytes
+    profile_text: str
+    view: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
     finish: Finish | int
     stats: Stats | None
@@ -68,7 +93,10 @@ class Failed:
 
 @dataclass(slots=True)
 class Client:
-    """Machine of one session; delivers Started, Committed, and then one of Completed and Failed."""
+    """Machine of one session; delivers Started, Committed, and then one of Completed and Failed.
+
+    Under `quorum` there may be any number of Interrupted, each followed by a Resumed before the next Committed.
+    """
 
     session: bytes
     contract: Contract
@@ -76,8 +104,11 @@ class Client:
     origins: bool
     state: ClientState = ClientState.IDLE
     drafters: dict[int, DrafterEntry] = field(default_factory=dict)
+    group: tuple[bytes, ...] = ()
+    """node ids of the session's voters; empty under `solo`, and before OPENED"""
     chain: PrefixChain = field(init=False)
-    _at: tuple[int, int] | None = None
+    at: Key | None = None
+    """the channel that it is served on"""
 
     def __post_init__(self) -> None:
         self.chain = chain_of(self.contract)
@@ -92,7 +123,7 @@ class Client:
         if self.state is not ClientState.IDLE:
             raise LocalError(f"open() in state {self.state.value}: a client machine runs one session, make a new one")
         self.state = ClientState.OPENING
-        self._at = (link, channel)
+        self.at = (link, channel)
         message = Open(
             session=self.session, contract=self.contract, max_drafters=self.max_drafters, origins=int(self.origins)
         )
@@ -100,26 +131,60 @@ class Client:
 
     def close(self) -> list[Effect]:
         """Ask for no more; the stream ends with finish CLOSED. Nothing happens if it has ended already."""
-        if self.state not in (ClientState.OPENING, ClientState.STREAMING) or self._at is None:
+        if self.state is ClientState.INTERRUPTED:
+            return self.give_up("closed while interrupted")
+        if self.over or self.at is None:
             return []
-        return [Send(*self._at, Close())]
+        return [Send(*self.at, Close())]
+
+    def resume(self, link: int, channel: int) -> list[Effect]:
+        """Ask the voter behind ``link``, one of ``group``, for the rest of the stream (clause Q-50)."""
+        if self.state is not ClientState.INTERRUPTED:
+            raise LocalError(f"resume() in state {self.state.value}: only an interrupted stream is resumed")
+        self.state = ClientState.RESUMING
+        self.at = (link, channel)
+        message = Resume(session=self.session, position=self.chain.position, digest=self.chain.digest)
+        return [Send(link, channel, message)]
+
+    def abandon(self, reason: str) -> list[Effect]:
+        """Turn away from a node that keeps silent, to resume elsewhere. Nothing happens without a `quorum` stream."""
+        if not self.group or self.at is None or self.over:
+            return []
+        error = PeerError(ErrorCode.COMPUTE_FAILED, "Q-53", reason, scope=Scope.SESSION)
+        return [Refuse(*self.at, error), *self._interrupted(reason)]
+
+    def give_up(self, reason: str) -> list[Effect]:
+        """No voter could be reached for too long: the session has failed."""
+        if self.state is not ClientState.INTERRUPTED:
+            return []
+        self.state = ClientState.FAILED
+        return [Deliver(Failed(None, "Q-53", reason))]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event. Anything that does not fit the stream is refused and fails the session."""
         match event:
-            case LinkDown() if self._at and event.link == self._at[0] and not self.over:
-                self.state = ClientState.FAILED
-                return [Deliver(Failed(None, "E-4", f"the link to the leader was lost: {event.reason}"))]
-            case Received() if (event.link, event.channel) == self._at and not self.over:
+            case LinkDown() if self.at and event.link == self.at[0] and not self.over:
+                return self._broken(Failed(None, "E-4", f"the link to the leader was lost: {event.reason}"))
+            case Received() if (event.link, event.channel) == self.at and not self.over:
                 try:
                     return self._received(event.message)
                 except PeerError as error:
-                    self.state = ClientState.FAILED
-                    return [
-                        Refuse(event.link, event.channel, error),
-                        Deliver(Failed(int(error.code), error.clause, error.text)),
-                    ]
+                    failed = Failed(int(error.code), error.clause, error.text)
+                    return [Refuse(event.link, event.channel, error), *self._broken(failed)]
         return []
+
+    def _broken(self, failed: Failed) -> list[Effect]:
+        """The channel is gone: the end under `solo`, an interruption under `quorum`."""
+        # A voter that knows another stream under this name will not come to know ours.
+        refuted = self.state is ClientState.RESUMING and failed.code == ErrorCode.PREFIX_UNKNOWN
+        if self.group and not refuted:
+            return self._interrupted(failed.text)
+        self.state, self.at = ClientState.FAILED, None
+        return [Deliver(failed)]
+
+    def _interrupted(self, reason: str) -> list[Effect]:
+        self.state, self.at = ClientState.INTERRUPTED, None
+        return [Deliver(Interrupted(reason))]
 
     @property
     def over(self) -> bool:
@@ -128,23 +193,21 @@ class Client:
 
     def _received(self, message: object) -> list[Effect]:
         match message:
-            case Opened() if self.state is ClientState.OPENING:
+            case Opened() if self.state in (ClientState.OPENING, ClientState.RESUMING):
                 if message.position != self.chain.position:
                     raise PeerError(
                         ErrorCode.PREFIX_UNKNOWN,
                         "S-7",
-                        f"OPENED at position {message.position}, the prompt has {self.chain.position} tokens",
+                        f"OPENED at position {message.position}, this client holds {self.chain.position} tokens",
                     )
                 self._check_answer(message)
-                self.state = ClientState.STREAMING
-                return [Deliver(Started(message.model, message.profile, message.profile_text))]
+                return self._opened(message)
             case Block() if self.state is ClientState.STREAMING:
                 return self._block(message)
             case End() if not self.over:
                 return self._end(message)
             case Error():
-                self.state = ClientState.FAILED
-                return [Deliver(Failed(message.code, message.clause, message.text))]
+                return self._broken(Failed(message.code, message.clause, message.text))
         raise PeerError(
             ErrorCode.MESSAGE_UNEXPECTED,
             "S-1",
@@ -152,9 +215,20 @@ class Client:
             scope=Scope.SESSION,
         )
 
+    def _opened(self, message: Opened) -> list[Effect]:
+        first = self.state is ClientState.OPENING
+        self.state = ClientState.STREAMING
+        if first:
+            self.group = () if message.group is None else split_group(message.group)
+            return [Deliver(Started(message.model, message.profile, message.profile_text))]
+        return [Deliver(Resumed(message.model, message.profile, message.profile_text, message.view or 0))]
+
     def _check_answer(self, opened: Opened) -> None:
         """The target must be the one that the contract names, where it names one (clause S-14)."""
         wanted, profile = self.contract.model, self.contract.profile
+        if (opened.group is None) != (self.contract.commit_profile == CommitProfile.SOLO):
+            text = "OPENED names a group of voters under `quorum`, and only there"
+            raise PeerError(ErrorCode.MESSAGE_INVALID, "Q-1", text, scope=Scope.SESSION)
         if wanted not in ("", opened.model):
             raise PeerError(
                 ErrorCode.MODEL_UNAVAILABLE,
@@ -203,34 +277,60 @@ class SessionItem:
     """What one of several sessions delivers."""
 
     session: bytes
-    item: Started | Committed | Completed | Failed
+    item: Started | Committed | Interrupted | Resumed | Completed | Failed
 
 
 @dataclass(slots=True)
 class Clients:
     """The client role of a node: any number of sessions, over any number of links."""
 
-    sessions: dict[tuple[int, int], Client] = field(default_factory=dict)
+    sessions: dict[bytes, Client] = field(default_factory=dict)
+    """by session id"""
 
     def open(self, client: Client, link: int, channel: int) -> list[Effect]:
         """Start ``client`` in a fresh channel."""
-        self.sessions[(link, channel)] = client
+        self.sessions[client.session] = client
         return client.open(link, channel)
+
+    def resume(self, session: bytes, link: int, channel: int) -> list[Effect]:
+        """Go on with an interrupted session in a fresh channel; nothing happens with any other."""
+        client = self.sessions.get(session)
+        if client is None or client.state is not ClientState.INTERRUPTED:
+            return []
+        return client.resume(link, channel)
+
+    def abandon(self, session: bytes, reason: str) -> list[Effect]:
+        """Turn a session away from a node that keeps silent; unknown or ended ones are fine."""
+        client = self.sessions.get(session)
+        return [] if client is None else self._named(client, client.abandon(reason))
+
+    def give_up(self, session: bytes, reason: str) -> list[Effect]:
+        """Fail an interrupted session; nothing happens with any other."""
+        client = self.sessions.get(session)
+        return [] if client is None else self._named(client, client.give_up(reason))
 
     def close(self, session: bytes) -> list[Effect]:
         """Ask for no more of a session; unknown or ended ones are fine."""
-        return [effect for client in self.sessions.values() if client.session == session for effect in client.close()]
+        client = self.sessions.get(session)
+        return [] if client is None else self._named(client, client.close())
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for key, client in list(self.sessions.items()):
-            if (isinstance(event, LinkDown) and event.link == key[0]) or (
-                isinstance(event, Received) and (event.link, event.channel) == key
-            ):
-                effects.extend(
-                    Deliver(SessionItem(client.session, effect.item)) if isinstance(effect, Deliver) else effect
-                    for effect in client.handle(event, now)
-                )
-                if client.over:
-                    del self.sessions[key]
+        match event:
+            case LinkDown(link):
+                concerned = [client for client in self.sessions.values() if client.at and client.at[0] == link]
+            case Received(link, channel):
+                concerned = [client for client in self.sessions.values() if client.at == (link, channel)]
+            case _:
+                concerned = []
+        for client in concerned:
+            effects += self._named(client, client.handle(event, now))
         return effects
+
+    def _named(self, client: Client, effects: list[Effect]) -> list[Effect]:
+        if client.over:
+            self.sessions.pop(client.session, None)
+        return [
+            Deliver(SessionItem(client.session, effect.item)) if isinstance(effect, Deliver) else effect
+            for effect in effects
+        ]

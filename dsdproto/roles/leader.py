@@ -16,7 +16,8 @@ A running session turns in rounds. Nothing in a round waits for a drafter, unles
       |                                                            |-> Persist(block) then BLOCK to the client
       +------------------------------------------------------------+
 
-The next round starts without waiting for the block to be stored; only delivery waits for that.
+The next round starts without waiting for the block to be stored; only delivery waits for that. Under the `quorum`
+profile storing is a vote of the session's group: see :mod:`dsdproto.roles.leader_commit`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dsdproto.commit.quorum import join_group
 from dsdproto.effects import (
     CancelTimer,
     Deliver,
@@ -40,10 +42,22 @@ from dsdproto.effects import (
 )
 from dsdproto.errors import PeerError
 from dsdproto.policy.cost import CostModel
-from dsdproto.registry import CommitProfile, DetachReason, ErrorCode, Feature, Finish, Scope
-from dsdproto.roles.leader_rounds import advance_for, ask, plan_round, take_proposal, take_verdict
+from dsdproto.prefix import PrefixChain
+from dsdproto.registry import CommitProfile, DetachReason, DismissReason, ErrorCode, Feature, Finish, Scope
+from dsdproto.roles import leader_commit
+from dsdproto.roles.leader_rounds import Outcome, advance_for, ask, plan_round, take_proposal, take_verdict
 from dsdproto.roles.leader_seats import check_assigned, choose_verifier, drafter_offer
-from dsdproto.roles.leader_session import DrafterSeat, EndRecord, InFlight, Key, Session, VerifierSeat
+from dsdproto.roles.leader_session import (
+    Answers,
+    DrafterSeat,
+    EndRecord,
+    InFlight,
+    Key,
+    Note,
+    Session,
+    TakeOver,
+    VerifierSeat,
+)
 from dsdproto.session import chain_of, check_method
 from dsdproto.trie import DraftTrie
 from dsdproto.wire.messages import (
@@ -52,6 +66,7 @@ from dsdproto.wire.messages import (
     Attach,
     Attached,
     Close,
+    Contract,
     Detach,
     DrafterEntry,
     End,
@@ -89,14 +104,14 @@ class LeaderConfig:
     """accepted tokens per round below which a drafter is sent away"""
     hopeless_after: int = 48
     """rounds that it gets to prove itself"""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that an operator may want to know; delivered to the application, never to peers."""
-
-    text: str
-    session: bytes | None = None
+    group_size: int = 3
+    """voters of a session under the `quorum` profile; odd, this node's included (clause Q-1)"""
+    pipeline: int = 16
+    """blocks that may wait for votes before rounds pause (clause Q-36)"""
+    vote_patience: float = 2.0
+    """seconds that a voter may take to answer ENLIST or PREPARE (clause Q-44)"""
+    resign_after: float = 2.0
+    """seconds without a majority before the leader gives up (clause Q-43)"""
 
 
 @dataclass(slots=True)
@@ -108,17 +123,19 @@ class Leader:
 
     config: LeaderConfig
     open_channel: Callable[[int], int]
-    sessions: dict[Key, Session] = field(default_factory=dict)
-    """by the client's channel"""
+    sessions: dict[bytes, Session] = field(default_factory=dict)
+    """by session id"""
     peers: dict[int, LinkUp] = field(default_factory=dict)
     costs: dict[int, CostModel] = field(default_factory=dict)
     """by the verifier's link"""
     finished: int = 0
     refused: int = 0
+    by_voter: dict[Key, Session] = field(default_factory=dict)
+    _by_client: dict[Key, Session] = field(default_factory=dict)
     _by_verifier: dict[Key, Session] = field(default_factory=dict)
     _by_drafter: dict[Key, Session] = field(default_factory=dict)
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
+    def handle(self, event: Event | TakeOver, now: float) -> list[Effect]:
         """Take one event; ``now`` in seconds. Never raises for anything that a peer did."""
         effects: list[Effect] = []
         match event:
@@ -133,6 +150,8 @@ class Leader:
                     self._refuse((event.link, event.channel), error, now, effects)
             case TimerFired():
                 self._timer(event, now, effects)
+            case TakeOver():
+                self._take_over(event, now, effects)
         return effects
 
     # ------------------------------------------------------------ links
@@ -140,9 +159,12 @@ class Leader:
     def _link_up(self, event: LinkUp, now: float, effects: list[Effect]) -> None:
         self.peers[event.link] = event
         for session in list(self.sessions.values()):
-            if session.verifier is None:
-                self._assign(session, now, effects)
-            self._attach_drafters(session, effects)
+            if session.ballot is not None:
+                leader_commit.ask_members(self, session, session.ballot, now, effects)
+            if session.wants_workers:
+                if session.verifier is None:
+                    self._assign(session, now, effects)
+                self._attach_drafters(session, effects)
 
     def _link_down(self, event: LinkDown, now: float, effects: list[Effect]) -> None:
         self.peers.pop(event.link, None)
@@ -150,19 +172,22 @@ class Leader:
         for session in list(self.sessions.values()):
             session.left_drafters.discard(event.link)
             session.failed_verifiers.discard(event.link)
-            if session.key[0] == event.link:
-                self._drop(session, effects)
-                continue
+            if session.client is not None and session.client[0] == event.link:
+                self._client_gone(session, effects)
+                if session.id not in self.sessions:
+                    continue
+            for key in [key for key, of in self.by_voter.items() if key[0] == event.link and of is session]:
+                leader_commit.member_gone(self, session, key, now, effects)
             for key in [key for key in session.drafters if key[0] == event.link]:
                 self._unseat_drafter(session, key)
             if session.verifier is not None and session.verifier.key[0] == event.link:
                 self._verifier_lost(session, f"the link to the verifier was lost: {event.reason}", now, effects)
             else:
-                self._next_round(session, now, effects)
+                self.next_round(session, now, effects)
 
     def _timer(self, event: TimerFired, now: float, effects: list[Effect]) -> None:
-        kind, key = event.key
-        session = self.sessions.get(key)
+        kind, session_id = event.key
+        session = self.sessions.get(session_id)
         if session is None:
             return
         if kind == "drafts":
@@ -170,7 +195,9 @@ class Leader:
                 if seat.lag.since is not None:
                     seat.lag.gave_up()
             session.waited = True
-            self._next_round(session, now, effects)
+            self.next_round(session, now, effects)
+        elif kind == "commit":
+            leader_commit.tick(self, session, now, effects)
         elif kind == "answer":
             self._answer_due(session, now, effects)
         elif kind == "verifier" and session.orphan_since is not None:
@@ -180,8 +207,11 @@ class Leader:
                 f"no verifier for {session.contract.model or 'this vocabulary'!r} within "
                 f"{self.config.verifier_patience:g} s; the stream stands at position {session.chain.position}",
             )
-            self._drop(session, effects)
-            effects.append(Refuse(*key, error))
+            if session.ballot is not None:
+                leader_commit.resign(self, session, error, now, effects)
+            elif session.client is not None:
+                self.drop(session, effects)
+                effects.append(Refuse(*session.client, error))
 
     def _answer_due(self, session: Session, now: float, effects: list[Effect]) -> None:
         """A verifier may be connected and yet answer nothing: then it is lost to this session (clause L-8)."""
@@ -190,7 +220,7 @@ class Leader:
             return
         asked = session.in_flight.since if session.in_flight is not None else None if seat.ready else seat.since
         if asked is None or now < asked + self.config.answer_patience:
-            effects.append(SetTimer(("answer", session.key), (asked or now) + self.config.answer_patience))
+            effects.append(SetTimer(("answer", session.id), (asked or now) + self.config.answer_patience))
             return
         text = f"no answer within {self.config.answer_patience:g} s"
         effects.append(Refuse(*seat.key, PeerError(ErrorCode.COMPUTE_FAILED, "L-8", text)))
@@ -204,20 +234,22 @@ class Leader:
         message = event.message
         if isinstance(message, Open):
             self._open(key, message, now, effects)
-        elif key in self.sessions:
-            self._from_client(self.sessions[key], message, effects)
+        elif key in self._by_client:
+            self._from_client(self._by_client[key], message, now, effects)
+        elif key in self.by_voter:
+            leader_commit.from_voter(self, self.by_voter[key], key, message, now, effects)
         elif key in self._by_verifier:
             self._from_verifier(self._by_verifier[key], message, now, effects)
         elif key in self._by_drafter:
             session = self._by_drafter[key]
             self._from_drafter(session, session.drafters[key], message, now, effects)
 
-    def _from_client(self, session: Session, message: object, effects: list[Effect]) -> None:
+    def _from_client(self, session: Session, message: object, now: float, effects: list[Effect]) -> None:
         match message:
             case Close():
-                self._end(session, Finish.CLOSED, effects)
+                self._close(session, now, effects)
             case Error():
-                self._drop(session, effects)
+                self._client_gone(session, effects)
             case _:
                 raise _unexpected(message, "S-1", "a client")
 
@@ -250,15 +282,17 @@ class Leader:
                 self._unseat_drafter(session, seat.key)
             case _:
                 raise _unexpected(message, "D-1", "a drafter")
-        self._next_round(session, now, effects)
+        self.next_round(session, now, effects)
 
     def _refuse(self, key: Key, error: PeerError, now: float, effects: list[Effect]) -> None:
         """A peer broke a rule: its channel ends, the session goes on without it where it can."""
         self.refused += 1
         effects.append(Refuse(*key, error))
         effects.append(Deliver(Note(f"refused on channel {key[1]} of link {key[0]}: {error}")))
-        if key in self.sessions:
-            self._drop(self.sessions[key], effects)
+        if key in self._by_client:
+            self._client_gone(self._by_client[key], effects)
+        elif key in self.by_voter:
+            leader_commit.member_gone(self, self.by_voter[key], key, now, effects)
         elif key in self._by_verifier:
             session = self._by_verifier[key]
             session.failed_verifiers.add(key[0])
@@ -267,65 +301,118 @@ class Leader:
             session = self._by_drafter[key]
             session.left_drafters.add(key[0])
             self._unseat_drafter(session, key)
-            self._next_round(session, now, effects)
+            self.next_round(session, now, effects)
 
     # ------------------------------------------------------------ opening
 
     def _open(self, key: Key, message: Open, now: float, effects: list[Effect]) -> None:
         contract = message.contract
-        if key in self.sessions:
+        if key in self._by_client:
             raise PeerError(ErrorCode.SESSION_EXISTS, "S-1", "this channel holds a session already")
         if len(self.sessions) >= self.config.max_sessions:
             raise PeerError(ErrorCode.OVERLOADED, "L-2", f"{len(self.sessions)} sessions, which is this leader's limit")
-        if any(session.id == message.session for session in self.sessions.values()):
+        if message.session in self.sessions:
             raise PeerError(ErrorCode.SESSION_EXISTS, "S-1", f"session {message.session.hex()} is open already")
         check_method(contract)
-        if contract.commit_profile != CommitProfile.SOLO:
+        if contract.commit_profile not in (CommitProfile.SOLO, CommitProfile.QUORUM):
             raise PeerError(
                 ErrorCode.COMMIT_PROFILE_UNSUPPORTED,
                 "K-1",
-                f"commit profile {contract.commit_profile} is not supported; supported: 0 (solo)",
+                f"commit profile {contract.commit_profile} is not supported; supported: 0 (solo), 2 (quorum)",
             )
-        chain = chain_of(contract)
-        session = Session(
-            key=key,
-            id=message.session,
-            contract=contract,
-            chain=chain,
-            trie=DraftTrie(
-                chain.position,
-                chain.digest,
-                max_nodes=self.config.trie_nodes,
-                max_ahead=self.config.max_ahead,
-                max_parked=0,
-            ),
-            max_drafters=min(message.max_drafters, self.config.max_drafters),
-            origins=bool(message.origins) and Feature.ORIGINS in self.peers[key[0]].features,
-        )
-        choose_verifier(session, self.peers, self.sessions.values())  # who cannot be served is refused at once
-        self.sessions[key] = session
+        session = self._session(message.session, key, contract, (), message.max_drafters)
+        session.origins = bool(message.origins) and Feature.ORIGINS in self.peers[key[0]].features
+        # Who cannot be served is refused at once.
+        _, answers = choose_verifier(session, self.peers, self.sessions.values())
+        if contract.commit_profile == CommitProfile.QUORUM:
+            group = leader_commit.form_group(self.peers, self.config.group_size)
+            session.answers = answers
+            self._keep(session)
+            effects += leader_commit.begin(self, session, 0, group, now)
+            return
+        self._keep(session)
         self._assign(session, now, effects)
         self._attach_drafters(session, effects)
 
+    def _take_over(self, event: TakeOver, now: float, effects: list[Effect]) -> None:
+        """The voter of this node has missed the leader of a session for too long (clauses Q-41, Q-45)."""
+        if event.session in self.sessions or len(self.sessions) >= self.config.max_sessions:
+            return
+        session = self._session(event.session, None, event.contract, event.committed, event.max_drafters)
+        session.answers, session.opened = event.answers, True
+        if not event.finished:
+            try:
+                _, session.answers = choose_verifier(session, self.peers, self.sessions.values(), any_profile=True)
+            except PeerError as nobody:
+                effects.append(Deliver(Note(f"not taking over: {nobody.text}", event.session)))
+                return
+            if event.contract.profile not in (None, session.answers.profile):
+                text = "not taking over: no verifier here has the numeric profile of the contract"
+                effects.append(Deliver(Note(text, event.session)))
+                return
+        self._keep(session)
+        effects += leader_commit.begin(self, session, event.view, event.group, now)
+
+    def _session(
+        self, session: bytes, client: Key | None, contract: Contract, committed: tuple[int, ...], max_drafters: int
+    ) -> Session:
+        chain = chain_of(contract, committed)
+        return Session(
+            id=session,
+            client=client,
+            contract=contract,
+            chain=chain,
+            trie=self._trie(chain),
+            max_drafters=min(max_drafters, self.config.max_drafters),
+            origins=False,
+        )
+
+    def _trie(self, chain: PrefixChain) -> DraftTrie:
+        return DraftTrie(
+            chain.position,
+            chain.digest,
+            max_nodes=self.config.trie_nodes,
+            max_ahead=self.config.max_ahead,
+            max_parked=0,
+        )
+
+    def _keep(self, session: Session) -> None:
+        self.sessions[session.id] = session
+        if session.client is not None:
+            self._by_client[session.client] = session
+
+    def adopted(self, session: Session, grown: bool, now: float, effects: list[Effect]) -> None:
+        """A majority follows this view: the session may have blocks voted on from here on."""
+        if grown:
+            session.trie.close()
+            session.trie = self._trie(session.chain)
+        if session.finish is not None:
+            return  # all that is left is to have the end committed
+        self._assign(session, now, effects)
+        if session.id in self.sessions:
+            if session.verifier is None:
+                self._orphaned(session, now, effects)
+            self._attach_drafters(session, effects)
+
     def _assign(self, session: Session, now: float, effects: list[Effect], last: Error | None = None) -> None:
         try:
-            link = choose_verifier(session, self.peers, self.sessions.values())
+            link, _ = choose_verifier(session, self.peers, self.sessions.values())
         except PeerError as nobody:
-            if not session.opened:
+            if not session.opened and session.client is not None:
                 # What a verifier said tells the client more than that there is no other.
                 said = last and PeerError(_code(last.code), last.clause, last.text, scope=Scope.SESSION)
-                self._drop(session, effects)
-                effects.append(Refuse(*session.key, said or nobody))
+                self.drop(session, effects, DismissReason.SESSION_ENDED)
+                effects.append(Refuse(*session.client, said or nobody))
             return
         key = (link, self.open_channel(link))
         session.verifier = VerifierSeat(key, now)
         self._by_verifier[key] = session
-        effects.append(SetTimer(("answer", session.key), now + self.config.answer_patience))
+        effects.append(SetTimer(("answer", session.id), now + self.config.answer_patience))
         assign = Assign(
             session=session.id,
             contract=session.contract,
             committed=session.committed,
-            model=session.answers[0] if session.answers else None,
+            model=session.answers.model if session.answers else None,
         )
         effects.append(Send(*key, assign))
 
@@ -337,17 +424,21 @@ class Leader:
         seat.max_nodes = message.max_nodes
         seat.max_context = message.max_context
         session.orphan_since = None
-        effects.append(CancelTimer(("verifier", session.key)))
-        if not session.opened:
-            session.answers = (message.model, message.profile)
+        effects.append(CancelTimer(("verifier", session.id)))
+        if not session.opened and session.client is not None:
+            session.opened = True
+            session.answers = Answers(message.model, message.profile, message.profile_text)
+            group = None if session.ballot is None else join_group(tuple(session.ballot.members))
             opened = Opened(
                 position=session.chain.position,
                 model=message.model,
                 profile=message.profile,
                 profile_text=message.profile_text,
+                group=group,
+                view=None if group is None else session.view,
             )
-            effects.append(Send(*session.key, opened))
-        self._next_round(session, now, effects)
+            effects.append(Send(*session.client, opened))
+        self.next_round(session, now, effects)
 
     def _attach_drafters(self, session: Session, effects: list[Effect]) -> None:
         seated = {seat.entry.node_id for seat in session.drafters.values()}
@@ -379,18 +470,20 @@ class Leader:
 
     # ------------------------------------------------------------ rounds
 
-    def _next_round(self, session: Session, now: float, effects: list[Effect]) -> None:
+    def next_round(self, session: Session, now: float, effects: list[Effect]) -> None:
         """Ask for the next verification, if it is time."""
         seat = session.verifier
-        if session.key not in self.sessions or seat is None or not seat.ready or session.in_flight is not None:
+        if session.id not in self.sessions or seat is None or not seat.ready or session.in_flight is not None:
+            return
+        if session.finish is not None or (session.ballot and len(session.ballot.pending) >= self.config.pipeline):
             return
         link = seat.key[0]
         cost = self.costs.setdefault(link, CostModel())
         plan = plan_round(session, seat, cost, Feature.TREES in self.peers[link].features, now)
         if plan.wait_until is not None:
-            effects.append(SetTimer(("drafts", session.key), plan.wait_until))
+            effects.append(SetTimer(("drafts", session.id), plan.wait_until))
             return
-        effects.append(CancelTimer(("drafts", session.key)))
+        effects.append(CancelTimer(("drafts", session.id)))
         effects.append(Send(*seat.key, ask(session, seat, plan.subtree, now)))
 
     def _verdict(
@@ -404,10 +497,8 @@ class Leader:
     ) -> None:
         cost = self.costs.setdefault(seat.key[0], CostModel())
         outcome = take_verdict(session, seat, flight, verdict, cost, now)
-        stored = Persist(outcome.record, (Send(*session.key, outcome.block),))
         if outcome.finish is not None:
-            effects.append(stored)
-            self._end(session, outcome.finish, effects)
+            self._commit(session, outcome, now, effects)
             return
         # The next round is on its way before the disk is asked: only delivery waits for storage.
         for drafter in list(session.drafters.values()):
@@ -415,8 +506,21 @@ class Leader:
                 self._release_drafter(session, drafter, effects)
             else:
                 effects.append(Send(*drafter.key, advance_for(drafter, session, outcome, now)))
-        self._next_round(session, now, effects)
-        effects.append(stored)
+        self.next_round(session, now, effects)
+        self._commit(session, outcome, now, effects)
+
+    def _commit(self, session: Session, outcome: Outcome, now: float, effects: list[Effect]) -> None:
+        """Store the block, or have it voted on; then the client gets it."""
+        record = outcome.record
+        if session.ballot is not None:
+            if outcome.finish is not None:
+                session.finish = outcome.finish
+                self._let_go(session, effects)
+            leader_commit.propose(session, record.position, record.tokens, outcome.block, now, effects)
+        elif session.client is not None:
+            effects.append(Persist(record, (Send(*session.client, outcome.block),)))
+            if outcome.finish is not None:
+                self._end(session, outcome.finish, effects)
 
     def _release_drafter(self, session: Session, seat: DrafterSeat, effects: list[Effect]) -> None:
         effects.append(Send(*seat.key, Detach(reason=int(DetachReason.UNHELPFUL))))
@@ -426,32 +530,63 @@ class Leader:
 
     # ------------------------------------------------------------ ending
 
-    def _end(self, session: Session, finish: Finish, effects: list[Effect]) -> None:
-        self._drop(session, effects)
-        end = End(
-            finish=int(finish),
-            position=session.chain.position,
-            digest=session.chain.digest,
-            stats=session.stats(),
-        )
-        record = EndRecord(session.id, int(finish), session.chain.position, session.chain.digest)
-        effects.append(Persist(record, (Send(*session.key, end),)))
+    def _close(self, session: Session, now: float, effects: list[Effect]) -> None:
+        """The client wants no more (clauses S-15, Q-38)."""
+        if session.ballot is None or not session.opened:
+            self._end(session, Finish.CLOSED, effects)
+        elif session.finish is None:
+            session.finish = Finish.CLOSED
+            self._let_go(session, effects)
+            leader_commit.propose(session, session.chain.position, (), None, now, effects)
 
-    def _drop(self, session: Session, effects: list[Effect]) -> None:
+    def ended(self, session: Session, effects: list[Effect]) -> None:
+        """The end of a stream of the `quorum` profile is committed (clause Q-37)."""
+        assert session.finish is not None
+        self.drop(session, effects, DismissReason.SESSION_ENDED)
+        if session.client is not None:
+            effects.append(Send(*session.client, _end_of(session, session.finish)))
+
+    def _end(self, session: Session, finish: Finish, effects: list[Effect]) -> None:
+        self.drop(session, effects, DismissReason.SESSION_ENDED)
+        assert session.client is not None
+        record = EndRecord(session.id, int(finish), session.chain.position, session.chain.digest)
+        effects.append(Persist(record, (Send(*session.client, _end_of(session, finish)),)))
+
+    def _client_gone(self, session: Session, effects: list[Effect]) -> None:
+        """Under `quorum` the stream goes on without a reader: its client may resume at any voter (clause Q-53)."""
+        if session.ballot is None or not session.opened:
+            self.drop(session, effects, DismissReason.SESSION_ENDED)
+            return
+        if session.client is not None:
+            self._by_client.pop(session.client, None)
+        session.client = None
+
+    def drop(self, session: Session, effects: list[Effect], reason: DismissReason = DismissReason.RESIGNED) -> None:
         """Forget a session and let go of all who work for it."""
-        self.sessions.pop(session.key, None)
+        self.sessions.pop(session.id, None)
+        if session.client is not None:
+            self._by_client.pop(session.client, None)
         self.finished += 1
+        if session.ballot is not None:
+            leader_commit.dismiss(self, session, reason, effects)
+            effects.append(CancelTimer(("commit", session.id)))
+        self._let_go(session, effects)
+
+    def _let_go(self, session: Session, effects: list[Effect]) -> None:
+        """Release verifier and drafters (clause L-13)."""
         session.trie.close()
+        session.in_flight = None
         if session.verifier is not None:
             self._by_verifier.pop(session.verifier.key, None)
             if session.verifier.key[0] in self.peers:
                 effects.append(Send(*session.verifier.key, Release()))
+            session.verifier = None
         for key in list(session.drafters):
             if key[0] in self.peers:
                 effects.append(Send(*key, Detach(reason=int(DetachReason.SESSION_ENDED))))
             self._unseat_drafter(session, key)
         for timer in ("drafts", "verifier", "answer"):
-            effects.append(CancelTimer((timer, session.key)))
+            effects.append(CancelTimer((timer, session.id)))
 
     def _verifier_lost(
         self, session: Session, text: str, now: float, effects: list[Effect], error: Error | None = None
@@ -462,12 +597,17 @@ class Leader:
         session.verifier = None
         session.in_flight = None
         session.trie.pinned = frozenset()
-        if session.opened and session.orphan_since is None:
-            session.orphan_since = now
-            effects.append(SetTimer(("verifier", session.key), now + self.config.verifier_patience))
-        effects.append(CancelTimer(("drafts", session.key)))
+        if session.opened:
+            self._orphaned(session, now, effects)
+        effects.append(CancelTimer(("drafts", session.id)))
         effects.append(Deliver(Note(f"verifier lost: {text}", session.id)))
         self._assign(session, now, effects, error)
+
+    def _orphaned(self, session: Session, now: float, effects: list[Effect]) -> None:
+        """Wait for a verifier, but not for ever (clause L-4)."""
+        if session.orphan_since is None:
+            session.orphan_since = now
+            effects.append(SetTimer(("verifier", session.id), now + self.config.verifier_patience))
 
 
 # ---------------------------------------------------------------- helpers
@@ -480,6 +620,10 @@ def _unexpected(message: object, clause: str, who: str) -> PeerError:
         f"{type(message).__name__} is not what {who} sends at this point",
         scope=Scope.SESSION,
     )
+
+
+def _end_of(session: Session, finish: Finish) -> End:
+    return End(finish=int(finish), position=session.chain.position, digest=session.chain.digest, stats=session.stats())
 
 
 def _code(code: int) -> ErrorCode:

@@ -173,7 +173,7 @@ def take_verdict(
     base, position, along = session.chain.digest, session.chain.position, nodes_along(session.trie, tokens)
     session.trie.commit(tokens, len(path))
     session.chain.extend(tokens)
-    record = BlockRecord(session.id, 0, session.height, position, base, tokens, session.chain.digest)
+    record = BlockRecord(session.id, session.view, session.height, position, base, tokens, session.chain.digest)
     session.height += 1
     return Outcome(block, record, along, finish_of(session.contract, session.chain, seat.max_context))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dsdproto.effects import LinkUp
 from dsdproto.errors import PeerError
 from dsdproto.registry import ErrorCode, Role
-from dsdproto.roles.leader_session import Session
+from dsdproto.roles.leader_session import Answers, Session
 from dsdproto.session import check_vocabulary
 from dsdproto.wire.messages import Assigned, Contract, Hello, ModelOffer
 
@@ -15,15 +15,21 @@ NO_PROFILE = bytes(32)
 """What a verifier says that claims no numeric profile (clause S-16)."""
 
 
-def choose_verifier(session: Session, peers: Mapping[int, LinkUp], sessions: Iterable[Session]) -> int:
-    """Link of the best verifier for ``session`` (clauses L-1, L-5, L-9): room and profile first, then the least loaded.
+def choose_verifier(
+    session: Session, peers: Mapping[int, LinkUp], sessions: Iterable[Session], any_profile: bool = False
+) -> tuple[int, Answers]:
+    """Link of the best verifier for ``session`` and what it offers (clauses L-1, L-5, L-9).
+
+    Profile and room count first, then who is least loaded.
+
+    :param any_profile: a leader that takes over may go on with another numeric profile of the same model (clause Q-45).
 
     Raises PeerError that says precisely why there is none.
     """
     contract = session.contract
     refusal = PeerError(ErrorCode.MODEL_UNAVAILABLE, "L-3", "no verifier is connected to this leader")
     loads = [other.verifier.key[0] for other in sessions if other.verifier is not None]
-    found: list[tuple[bool, bool, int, int]] = []
+    found: list[tuple[bool, bool, int, int, Answers]] = []
     names: list[str] = []
     for link, peer in peers.items():
         if link in session.failed_verifiers:
@@ -41,13 +47,26 @@ def choose_verifier(session: Session, peers: Mapping[int, LinkUp], sessions: Ite
             except PeerError as error:
                 refusal = error
                 continue
-            if session.answers not in (None, (offer.name, offer.profile or NO_PROFILE)):
+            answers = Answers(offer.name, offer.profile or NO_PROFILE, offer.profile_text or "")
+            began = session.answers
+            if began is not None and not _may_follow(began, answers, any_profile):
                 continue
             other_profile = contract.profile not in (None, offer.profile)
-            found.append((other_profile, offer.max_context <= session.chain.position, loads.count(link), link))
+            other_profile |= began is not None and began.profile != answers.profile
+            found.append((other_profile, offer.max_context <= session.chain.position, loads.count(link), link, answers))
     if not found:
         raise refusal
-    return min(found)[-1]
+    *_, link, answers = min(found, key=lambda candidate: candidate[:-1])
+    return link, answers
+
+
+def _may_follow(began: Answers, answers: Answers, any_profile: bool) -> bool:
+    return began.model == answers.model if any_profile else same_target(began, answers)
+
+
+def same_target(one: Answers, other: Answers) -> bool:
+    """Whether a stream may go from one to the other; the text is for people only (clause L-5)."""
+    return (one.model, one.profile) == (other.model, other.profile)
 
 
 def check_assigned(session: Session, message: Assigned) -> None:
@@ -59,9 +78,9 @@ def check_assigned(session: Session, message: Assigned) -> None:
         raise PeerError(ErrorCode.PROFILE_MISMATCH, "S-6", text)
     if model not in ("", message.model):
         raise PeerError(ErrorCode.MODEL_UNAVAILABLE, "S-14", f"{said}, the contract asks for model {model!r}")
-    if session.answers is not None and session.answers != (message.model, message.profile):
-        began, with_profile = session.answers
-        text = f"{said}, the stream began with {began!r}, profile {with_profile.hex()[:16]}"
+    began = session.answers
+    if began is not None and not same_target(began, Answers(message.model, message.profile, message.profile_text)):
+        text = f"{said}, the stream began with {began.model!r}, profile {began.profile.hex()[:16]}"
         raise PeerError(ErrorCode.PROFILE_MISMATCH, "L-5", text)
 
 

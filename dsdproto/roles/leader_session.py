@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from dsdproto.effects import Key
 from dsdproto.policy.acceptance import AcceptanceEstimator
 from dsdproto.policy.lag import LagEstimator
 from dsdproto.prefix import PrefixChain
+from dsdproto.registry import Finish
 from dsdproto.trie import DraftTrie, Subtree, Waste
 from dsdproto.wire.messages import Contract, DrafterEntry, Stats
 
-Key = tuple[int, int]
-"""(link, channel)"""
+if TYPE_CHECKING:
+    from dsdproto.commit.ballot import Ballot
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The target that a stream comes from: what OPENED says (clause S-14)."""
+
+    model: str
+    profile: bytes
+    profile_text: str
+
 
 WASTE_CAUSES = tuple(Waste)
 """Order of ``Stats.waste`` (SPEC.md, registry "waste causes")."""
@@ -42,6 +55,31 @@ class EndRecord:
     finish: int
     position: int
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that an operator may want to know; delivered to the application, never to peers."""
+
+    text: str
+    session: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """A voter asks the leader of its own node to lead a session from here on (clause Q-41)."""
+
+    session: bytes
+    contract: Contract
+    group: tuple[bytes, ...]
+    view: int
+    committed: tuple[int, ...]
+    """known to be committed, after the prompt"""
+    finished: bool
+    """the log ends the stream: no verifier is needed to bring it to its end"""
+    answers: Answers
+    """of the view before"""
+    max_drafters: int
 
 
 @dataclass(slots=True)
@@ -92,9 +130,9 @@ class InFlight:
 
 @dataclass(slots=True)
 class Session:
-    key: Key
-    """the client's channel"""
     id: bytes
+    client: Key | None
+    """the channel of the client that opened it; None: nobody reads here"""
     contract: Contract
     chain: PrefixChain
     trie: DraftTrie
@@ -105,8 +143,14 @@ class Session:
     """links whose drafter left this session or was put aside (clause D-13)"""
     failed_verifiers: set[int] = field(default_factory=set)
     """links whose verifier failed this session or refused it (clause L-9)"""
-    answers: tuple[str, bytes] | None = None
-    """model and numeric profile that OPENED named; only such a verifier may go on (clause L-5)"""
+    answers: Answers | None = None
+    """once known, only such a verifier may go on (clause L-5)"""
+    opened: bool = False
+    """OPENED was sent, now or in an earlier view"""
+    ballot: Ballot | None = None
+    """of the `quorum` profile"""
+    finish: Finish | None = None
+    """the end of the stream is proposed; no more rounds"""
     orphan_since: float | None = None
     """since when it has no verifier (clause L-4)"""
     entries: dict[int, DrafterEntry] = field(default_factory=dict)
@@ -117,7 +161,9 @@ class Session:
     in_flight: InFlight | None = None
     waited: bool = False
     """waiting for drafts was in vain in this round"""
+    view: int = 0
     height: int = 0
+    """of the next block"""
     rounds: int = 0
     verified: int = 0
     accepted: int = 0
@@ -125,9 +171,9 @@ class Session:
     """seconds of a round besides the forward, smoothed"""
 
     @property
-    def opened(self) -> bool:
-        """OPENED was sent."""
-        return self.answers is not None
+    def wants_workers(self) -> bool:
+        """Rounds are to be run: not before a majority follows the view, not after the end is proposed."""
+        return self.finish is None and (self.ballot is None or self.ballot.adopted)
 
     @property
     def committed(self) -> tuple[int, ...]:

@@ -1,0 +1,248 @@
+"""The leader's side of `quorum`: founds sessions, takes them over, has blocks voted on (SPEC.md, section 16).
+
+Functions over a :class:`~dsdproto.roles.leader.Leader` and one of its sessions; what they decide goes into ``effects``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from dsdproto.commit.ballot import Ballot, Member, Proposal
+from dsdproto.commit.quorum import join_group
+from dsdproto.effects import LOCAL_NEAR, Deliver, Effect, LinkUp, Refuse, Send, SetTimer
+from dsdproto.errors import PeerError
+from dsdproto.registry import DismissReason, ErrorCode, Finish, Role, Scope
+from dsdproto.roles.leader_session import Key, Note, Session
+from dsdproto.wire.messages import Block, Commit, Dismiss, Enlist, Enlisted, Error, Prepare, Vote
+
+if TYPE_CHECKING:
+    from dsdproto.roles.leader import Leader
+
+
+def form_group(peers: Mapping[int, LinkUp], size: int) -> tuple[bytes, ...]:
+    """This node first, then connected voters, those that can lead before those that cannot (clause Q-1).
+
+    Raises PeerError(QUORUM_UNAVAILABLE) where there are too few, or no voter on this node (clause Q-3).
+    """
+    own = peers[LOCAL_NEAR].peer
+    if Role.VOTER not in own.roles:
+        text = "this leader has no voter on its own node, so it cannot lead sessions of the quorum profile"
+        raise PeerError(ErrorCode.QUORUM_UNAVAILABLE, "Q-3", text, scope=Scope.SESSION)
+    others = {peer.peer.node_id: peer.peer for peer in peers.values() if Role.VOTER in peer.peer.roles}
+    others.pop(own.node_id)
+    ranked = sorted(others.values(), key=lambda hello: Role.LEADER not in hello.roles)
+    group = (own.node_id, *(hello.node_id for hello in ranked))[:size]
+    if len(group) < size:
+        text = f"{len(group)} voters are connected to this leader, this one included; a group has {size}"
+        raise PeerError(ErrorCode.QUORUM_UNAVAILABLE, "Q-1", text, scope=Scope.SESSION)
+    return group
+
+
+def begin(leader: Leader, session: Session, view: int, group: tuple[bytes, ...], now: float) -> list[Effect]:
+    """Ask the group for the promise of ``view``. ``session.chain`` ends at what is known to be committed."""
+    own = leader.peers[LOCAL_NEAR].peer.node_id
+    session.view = view
+    session.ballot = Ballot.open(view, own, group, session.chain.position, now)
+    effects: list[Effect] = [SetTimer(("commit", session.id), now + leader.config.vote_patience)]
+    ask_members(leader, session, session.ballot, now, effects)
+    return effects
+
+
+def ask_members(leader: Leader, session: Session, ballot: Ballot, now: float, effects: list[Effect]) -> None:
+    """ENLIST to the connected members that have no channel yet."""
+    assert session.answers is not None
+    for member in ballot.to_ask():
+        link = _link_to(leader, member.node_id, ballot.own)
+        if link is None:
+            continue
+        key = (link, leader.open_channel(link))
+        member.key, member.waiting = key, now
+        leader.by_voter[key] = session
+        enlist = Enlist(
+            session=session.id,
+            contract=session.contract,
+            group=join_group(tuple(ballot.members)),
+            view=ballot.view,
+            committed=ballot.committed,
+            model=session.answers.model,
+            profile=session.answers.profile,
+            profile_text=session.answers.profile_text,
+            max_drafters=session.max_drafters,
+        )
+        effects.append(Send(*key, enlist))
+
+
+def _link_to(leader: Leader, node_id: bytes, own: bytes) -> int | None:
+    if node_id == own:
+        return LOCAL_NEAR
+    return next((link for link, peer in leader.peers.items() if peer.peer.node_id == node_id), None)
+
+
+# ---------------------------------------------------------------- messages
+
+
+def from_voter(leader: Leader, session: Session, key: Key, message: object, now: float, effects: list[Effect]) -> None:
+    """Take what a member says. Raises PeerError for what it must not say."""
+    ballot = session.ballot
+    assert ballot is not None
+    member = ballot.by_key(key)
+    match message:
+        case Enlisted() if member.report is None:
+            member.report, member.waiting = message, None
+            if ballot.adopted:
+                _bring_up(session, ballot, member, now, effects)
+                return
+            ask_members(leader, session, ballot, now, effects)
+            if ballot.ready_to_adopt:
+                _adopt(leader, session, ballot, now, effects)
+        case Vote() if member.report is not None:
+            committed = ballot.vote(member, message)
+            member.waiting = None if member.voted >= member.sent else now
+            if committed:
+                _committed(leader, session, ballot, committed, now, effects)
+        case Error():
+            effects.append(Deliver(Note(f"voter {member.node_id.hex()[:8]} refused: {message.text}", session.id)))
+            member_gone(leader, session, key, now, effects)
+            if message.code == ErrorCode.VIEW_STALE and session.id in leader.sessions:
+                resign(leader, session, _error(ErrorCode.VIEW_STALE, "Q-43", message.text), now, effects)
+        case _:
+            text = f"{type(message).__name__} is not what a voter sends at this point"
+            raise PeerError(ErrorCode.MESSAGE_UNEXPECTED, "Q-24", text, scope=Scope.SESSION)
+
+
+def _adopt(leader: Leader, session: Session, ballot: Ballot, now: float, effects: list[Effect]) -> None:
+    base = session.chain.position
+    finish = ballot.adopt(session.chain)
+    session.height = ballot.height + 1
+    rest = session.chain.tokens_from(base)
+    if rest or finish is not None:
+        session.finish = None if finish is None else Finish(finish)
+        ballot.propose(Proposal(session.height, session.chain.position, session.chain.digest, finish, None))
+        session.height += 1
+    for member in ballot.enlisted:
+        _bring_up(session, ballot, member, now, effects)
+    leader.adopted(session, bool(rest), now, effects)
+
+
+def _bring_up(session: Session, ballot: Ballot, member: Member, now: float, effects: list[Effect]) -> None:
+    assert member.key is not None
+    prepare = ballot.catch_up(member, session.chain, session.finish)
+    if prepare is not None:
+        member.waiting = now
+        effects.append(Send(*member.key, prepare))
+    # Votes that came on an earlier channel may have committed what this member is sent only now.
+    commit = ballot.commit(session.chain)
+    if commit is not None:
+        effects.append(Send(*member.key, commit))
+
+
+def propose(
+    session: Session, base: int, tokens: tuple[int, ...], block: Block | None, now: float, effects: list[Effect]
+) -> None:
+    """Have the block that ``session.chain`` was just extended by, from ``base`` on, voted on."""
+    ballot = session.ballot
+    assert ballot is not None and ballot.adopted
+    chain, finish = session.chain, session.finish
+    prepare = Prepare(
+        view=ballot.view,
+        height=session.height,
+        position=base,
+        base=chain.digest_at(base),
+        tokens=tokens,
+        digest=chain.digest,
+        finish=finish,
+    )
+    ballot.propose(Proposal(session.height, chain.position, chain.digest, finish, block))
+    for member in ballot.enlisted:
+        assert member.key is not None
+        if member.sent == 0:
+            _bring_up(session, ballot, member, now, effects)
+            continue
+        member.sent = session.height
+        member.waiting = now if member.waiting is None else member.waiting
+        effects.append(Send(*member.key, prepare))
+    session.height += 1
+
+
+def _committed(
+    leader: Leader, session: Session, ballot: Ballot, committed: list[Proposal], now: float, effects: list[Effect]
+) -> None:
+    if session.client is not None:
+        effects += [Send(*session.client, proposal.block) for proposal in committed if proposal.block is not None]
+    commit = ballot.commit(session.chain)
+    assert isinstance(commit, Commit)
+    for member in ballot.enlisted:
+        assert member.key is not None
+        if member.sent >= commit.height:
+            effects.append(Send(*member.key, commit))
+    if committed[-1].finish is not None:
+        leader.ended(session, effects)
+    else:
+        leader.next_round(session, now, effects)
+
+
+# ---------------------------------------------------------------- when things go wrong
+
+
+def member_gone(leader: Leader, session: Session, key: Key, now: float, effects: list[Effect]) -> None:
+    """A member's channel ended; without a majority the clock runs (clause Q-43)."""
+    ballot = session.ballot
+    assert ballot is not None
+    leader.by_voter.pop(key, None)
+    had_majority = len(ballot.enlisted) >= ballot.majority
+    own = ballot.members[ballot.own].key == key
+    ballot.lost(key)
+    if own:  # it promises a view once only, so there is no way back into this one (clause Q-15)
+        error = _error(ErrorCode.QUORUM_LOST, "Q-43", "the voter of the leader's own node is gone")
+        resign(leader, session, error, now, effects)
+    if had_majority and len(ballot.enlisted) < ballot.majority:
+        ballot.since = now
+
+
+def tick(leader: Leader, session: Session, now: float, effects: list[Effect]) -> None:
+    """Every ``vote_patience`` seconds: ask again who owes an answer, resign without a majority (clauses Q-43, Q-44)."""
+    ballot = session.ballot
+    assert ballot is not None
+    patience = leader.config.vote_patience
+    for member in ballot.members.values():
+        # The own voter is as slow as this node's disk, and could not be enlisted again.
+        if member.key is None or member.waiting is None or member.node_id == ballot.own:
+            continue
+        if now - member.waiting >= patience:
+            error = _error(ErrorCode.COMPUTE_FAILED, "Q-44", f"no answer in {patience:g} s")
+            effects.append(Refuse(*member.key, error))
+            member_gone(leader, session, member.key, now, effects)
+    weak = not ballot.adopted or len(ballot.enlisted) < ballot.majority
+    if weak and now - ballot.since >= leader.config.resign_after:
+        text = (
+            f"{len(ballot.enlisted)} of {len(ballot.members)} voters follow view {ballot.view}; "
+            f"{ballot.majority} are needed"
+        )
+        code = ErrorCode.QUORUM_LOST if session.opened else ErrorCode.QUORUM_UNAVAILABLE
+        resign(leader, session, _error(code, "Q-43", text), now, effects)
+        return
+    ask_members(leader, session, ballot, now, effects)
+    effects.append(SetTimer(("commit", session.id), now + min(patience, leader.config.resign_after)))
+
+
+def resign(leader: Leader, session: Session, error: PeerError, now: float, effects: list[Effect]) -> None:
+    """Give up leading a session; its voters look for another leader, its client resumes there."""
+    effects.append(Deliver(Note(f"resigned from view {session.view}: {error.text}", session.id)))
+    leader.drop(session, effects)
+    if session.client is not None:
+        effects.append(Refuse(*session.client, error))
+
+
+def dismiss(leader: Leader, session: Session, reason: DismissReason, effects: list[Effect]) -> None:
+    """Let the voters go."""
+    ballot = session.ballot
+    assert ballot is not None
+    for member in ballot.members.values():
+        if member.key is not None:
+            leader.by_voter.pop(member.key, None)
+            effects.append(Send(*member.key, Dismiss(reason=int(reason))))
+
+
+def _error(code: ErrorCode, clause: str, text: str) -> PeerError:
+    return PeerError(code, clause, text, scope=Scope.SESSION)
