@@ -22,6 +22,7 @@ from dsdproto.channels import PLANES
 from dsdproto.policy.acceptance import UNSCORED
 from dsdproto.registry import Role, default_scope
 from dsdproto.roles.leader import LeaderConfig
+from dsdproto.roles.voter import VoterConfig
 from dsdproto.sampling import fixed
 from dsdproto.testmodel import TestModel
 from dsdproto.trie import Waste
@@ -277,6 +278,9 @@ def check_numbers_in_clauses(text: str) -> None:
         "L-4": f"{LeaderConfig().verifier_patience:g} seconds by default",
         "L-8": f"{LeaderConfig().answer_patience:g} seconds by default",
         "D-19": f"{LeaderConfig().useless_messages} by default",
+        "Q-1": f"the leader's to choose ({LeaderConfig().group_size} by default)",
+        "Q-36": f"({LeaderConfig().pipeline} by default)",
+        "Q-63": f"at least the latest {VoterConfig().max_forgotten}",
         "J-10": f"at most {join_wire.MAX_JOIN_PAYLOAD} bytes",
         "DI-8": f"more than {txt.MAX_VALUE_BYTES} bytes or a TXT record of more than {txt.MAX_TXT_BYTES} bytes",
         "S-SAMP-4": fixed.TABLE_DIGESTS["tail"],
@@ -288,6 +292,21 @@ def check_numbers_in_clauses(text: str) -> None:
         end = CLAUSE.search(body, len(name) + 8)
         assert phrase in " ".join(body[: end.start() if end else None].split()), f"{name}: {phrase}"
         assert name in known
+
+
+def check_times(text: str) -> None:
+    """Defaults of the quorum profile, against what the machines have."""
+    leader, voter = LeaderConfig(), VoterConfig()
+    found = {row[0]: row[1] for row in rows(text, "16.8 Views")}
+    assert found == {
+        "suspicion time": f"{voter.suspect_after:g} s, times d",
+        "back-off": f"doubles, up to {voter.max_back_off:g} s",
+        "vote patience": f"{leader.vote_patience:g} s",
+        "resignation time": f"{leader.resign_after:g} s",
+        "verifier patience": f"{leader.verifier_patience:g} s",
+        "retention": f"{voter.retention:g} s",
+        "heartbeats": f"{connection.SILENT_HEARTBEATS} intervals (H-3)",
+    }
 
 
 def check_role_numbers(text: str) -> None:
@@ -347,6 +366,7 @@ CHECKS: list[Callable[[str], None]] = [
     check_limits,
     check_planes,
     check_numbers_in_clauses,
+    check_times,
     check_role_numbers,
     check_cddl,
     check_example,
@@ -388,6 +408,8 @@ MISTAKES: list[tuple[Callable[[str], None], str, str]] = [
     (check_planes, "| OPEN | client |", "| OPEN | leader |"),
     (check_planes, "| RESUME | client | voter |", "| RESUME | client | leader |"),
     (check_numbers_in_clauses, "after 10 seconds", "after 20 seconds"),
+    (check_numbers_in_clauses, "(16 by default)", "(8 by default)"),
+    (check_times, "| retention | 600 s |", "| retention | 60 s |"),
     (check_limits, "| MAX_NODES | 255 |", "| MAX_NODES | 256 |"),
     (check_role_numbers, "| drafter (3) |", "| drafter (4) |"),
     (check_cddl, "\nattach = {", "\nattach = { "),
