@@ -8,7 +8,8 @@
     print(session.result.finish, session.tokens)
 
 The node may be the leader itself (nothing touches the network then), or a node whose only role is client. Any number of
-sessions run at once, also over one link.
+sessions run at once, also over one link. A session of the `quorum` profile survives the loss of its leader: the
+iterator says Interrupted, then Resumed, and goes on where it was (:mod:`reference_nodes.resume`).
 """
 
 from __future__ import annotations
@@ -25,16 +26,28 @@ from dsdproto.effects import Effect
 from dsdproto.errors import LocalError
 from dsdproto.node import NodeMachine
 from dsdproto.registry import SESSION_ID_BYTES, CommitProfile, Method, Role
-from dsdproto.roles.client import Client, Clients, Committed, Completed, Failed, SessionItem, Started
+from dsdproto.roles.client import (
+    Client,
+    Clients,
+    Committed,
+    Completed,
+    Failed,
+    Interrupted,
+    Resumed,
+    SessionItem,
+    Started,
+)
 from dsdproto.sampling import SamplingParameters
 from dsdproto.wire.messages import Contract, DrafterEntry, Sampling
 from reference_nodes.errors import NodeError
+from reference_nodes.resume import keep_going
 
 if TYPE_CHECKING:
     from reference_nodes.node import Node
 
-Item = Started | Committed | Completed
+Item = Started | Committed | Interrupted | Resumed | Completed
 LEADER_WAIT = 10.0
+PATIENCE = 30.0
 
 
 class NoLeader(NodeError):
@@ -64,14 +77,16 @@ def make_contract(
     stop_tokens: Sequence[int] = (),
     model: str = "",
     profile: bytes | None = None,
+    commit_profile: CommitProfile = CommitProfile.SOLO,
 ) -> Contract:
-    """A contract for coupled sampling under the `solo` commit profile.
+    """A contract for coupled sampling.
 
     :param vocabulary: (size, digest), from :func:`reference_nodes.backends.tokens.vocabulary_of`.
     :param sampling: greedy if left out.
     :param seed: u64, of the noise; without effect in greedy sampling.
     :param model: name of the target; empty: any with this vocabulary.
     :param profile: numeric profile that the stream must come from; None: any.
+    :param commit_profile: QUORUM: the stream survives any minority of its leader's group of voters.
     """
     parameters = sampling or SamplingParameters()
     return Contract(
@@ -88,7 +103,7 @@ def make_contract(
         vocabulary_size=vocabulary[0],
         vocabulary_digest=vocabulary[1],
         model=model,
-        commit_profile=int(CommitProfile.SOLO),
+        commit_profile=int(commit_profile),
         profile=profile,
     )
 
@@ -96,12 +111,14 @@ def make_contract(
 class Session:
     """One open session: an asynchronous iterator of Started, Committed and, last, Completed.
 
-    What was received and not read yet waits in memory: at most the ``contract.max_tokens`` that the caller asked for.
+    Under `quorum` there may be Interrupted in between, each followed by Resumed. What was received and not read yet
+    waits in memory: at most the ``contract.max_tokens`` that the caller asked for.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._items, self._ready = trio.open_memory_channel[Started | Committed | Completed | Failed](math.inf)
+        self._items, self._ready = trio.open_memory_channel[Item | Failed](math.inf)
+        self._pulse = trio.Event()
         self.started: Started | None = None
         self.result: Completed | None = None
 
@@ -125,8 +142,17 @@ class Session:
         return self._client.drafters
 
     @property
+    def group(self) -> tuple[bytes, ...]:
+        """Node ids of its voters; empty under `solo`, and before it has started."""
+        return self._client.group
+
+    @property
     def over(self) -> bool:
         return self._client.over
+
+    async def change(self) -> None:
+        """Until something more has come, read from the iterator or not."""
+        await self._pulse.wait()
 
     def __aiter__(self) -> Session:
         return self
@@ -152,8 +178,10 @@ class Session:
         assert self.result is not None
         return self.result
 
-    def _push(self, item: Started | Committed | Completed | Failed) -> None:
+    def _push(self, item: Item | Failed) -> None:
         self._items.send_nowait(item)
+        self._pulse.set()
+        self._pulse = trio.Event()
 
 
 class SessionBook:
@@ -178,6 +206,7 @@ async def open_session(
     origins: bool = True,
     leader: bytes | None = None,
     wait: float = LEADER_WAIT,
+    patience: float = PATIENCE,
 ) -> AsyncIterator[Session]:
     """Open a session through ``node``, which must have the client role. Leaving the block early closes the session.
 
@@ -185,19 +214,25 @@ async def open_session(
     :param origins: say who proposed each token.
     :param leader: node id to open it on; None: this node itself if it leads, else any leader that it is connected to.
     :param wait: seconds to wait for a leader.
+    :param patience: seconds without a new token after which an interrupted session of the `quorum` profile fails.
 
     Raises :class:`NoLeader`, and LocalError for a contract that the protocol does not allow.
     """
     if Role.CLIENT not in node.host.machine.roles:
         raise LocalError("open_session() needs a node with the client role")
-    link = await node.leader_link(leader, wait)
+    quorum = contract.commit_profile == CommitProfile.QUORUM
+    link = await node.leader_link(leader, wait, voting=quorum)
     client = Client(os.urandom(SESSION_ID_BYTES), contract, max_drafters, origins)
     session = Session(client)
     node.book.sessions[client.session] = session
+    keeper = trio.CancelScope()
     try:
         await node.host.call(lambda machine, now: _open(machine, client, link, now))
+        if quorum:
+            node.nursery.start_soon(keep_going, node, session, client, patience, keeper)
         yield session
     finally:
+        keeper.cancel()
         del node.book.sessions[client.session]
         if not client.over:
             with trio.CancelScope(shield=True), trio.move_on_after(1.0):

@@ -28,29 +28,36 @@ from typing import Any
 
 import trio
 
+from dsdproto.effects import Effect
 from dsdproto.identity import node_id_text
 from dsdproto.node import LOCAL_NEAR, NodeMachine
 from dsdproto.registry import MAX_PAYLOAD, VERSION, Feature, Role
 from dsdproto.roles.client import Clients, SessionItem
 from dsdproto.roles.drafter import Drafter, DrafterConfig
-from dsdproto.roles.leader import Leader, LeaderConfig, Note
+from dsdproto.roles.leader import Leader, LeaderConfig
+from dsdproto.roles.leader_session import Note
 from dsdproto.roles.verifier import Verifier, VerifierConfig
+from dsdproto.roles.voter import Voter, VoterConfig
 from dsdproto.wire.messages import Hello, Limits, ModelOffer
 from reference_nodes.client import NoLeader, SessionBook
 from reference_nodes.discovery import announce, browse, open_multicast
 from reference_nodes.errors import NodeError
 from reference_nodes.host import Host, HostFailed
 from reference_nodes.interfaces import choose_interfaces
+from reference_nodes.journal_sqlite import SqliteJournal
 from reference_nodes.link import MAX_OUTBOUND, Link, LinkOptions
 from reference_nodes.offers import Say, load_drafter, load_verifier
 from reference_nodes.peers import Peers, Redial
 from reference_nodes.transport import Opened, PlainTransport, TlsTransport
 from reference_nodes.trust import NodeIdentity, load_identity
 from reference_nodes.txt import Description
+from reference_nodes.votes import open_votes
 
 log = logging.getLogger("dsdp.node")
 
 HEARTBEAT_MS = 5000
+VOTING_HEARTBEAT_MS = 500
+"""Where a session can go on without its leader, a silent one is noticed in four of these."""
 MAX_CHANNELS = 4096
 
 
@@ -85,13 +92,17 @@ class NodeConfig:
     """announce and look for peers by mDNS on these; (): the usual ones; None: no mDNS"""
     plain_loopback: bool = False
     """no TLS and no proof of identity: for tests on loopback only"""
-    heartbeat_ms: int = HEARTBEAT_MS
+    heartbeat_ms: int | None = None
+    """None: :data:`VOTING_HEARTBEAT_MS` for voters and clients, else :data:`HEARTBEAT_MS`"""
     max_outbound: int = MAX_OUTBOUND
     """bytes that may wait to be sent on one link before its peer counts as too slow"""
     redial: Redial = field(default_factory=Redial)
     seed: int | None = None
     """of the jitter in redialing; None: from the system"""
     leader: LeaderConfig = field(default_factory=LeaderConfig)
+    voter: VoterConfig = field(default_factory=VoterConfig)
+    store: Path | None = None
+    """directory of what a voter must never lose; None: where its identity lies"""
     max_nodes: int = 63
     """largest tree of one VERIFY"""
     max_rows: int = 64
@@ -110,6 +121,10 @@ class Node:
         self.port: int | None = None
         self.peers: Peers
         self.announced = False
+        self.votes: SqliteJournal | None = None
+        """what its voter has stored"""
+        self.nursery: trio.Nursery
+        """for tasks that live as long as the node"""
 
     @property
     def node_id(self) -> bytes:
@@ -121,11 +136,19 @@ class Node:
         """HOST:PORT that the node listens on."""
         return None if self.port is None else f"{_bracketed(self.config.host or '')}:{self.port}"
 
-    def links_to(self, role: Role) -> list[Link]:
-        """Live links to peers with ``role``."""
+    def links_to(self, *roles: Role) -> list[Link]:
+        """Live links to peers with all of ``roles``."""
         return [
-            link for link in self.peers.links.values() if link.up and link.peer is not None and role in link.peer.roles
+            link
+            for link in self.peers.links.values()
+            if link.up and link.peer is not None and set(roles) <= set(link.peer.roles)
         ]
+
+    def link_to(self, node_id: bytes) -> int | None:
+        """Number of the live link to a node, or None; to this node itself, that of the local link."""
+        if node_id == self.node_id:
+            return LOCAL_NEAR
+        return next((link.number for link in self.peers.links.values() if link.up and link.peer_id == node_id), None)
 
     async def wait_for(self, role: Role, count: int = 1) -> list[Link]:
         """Wait until ``count`` peers with ``role`` are connected."""
@@ -133,19 +156,24 @@ class Node:
             await self.peers.wait_for_change()
         return found
 
-    async def leader_link(self, leader: bytes | None, wait: float) -> int:
-        """Number of the link to a leader: see :func:`reference_nodes.client.open_session`. Raises NoLeader."""
-        if Role.LEADER in self.host.machine.roles and leader in (None, self.node_id):
+    async def leader_link(self, leader: bytes | None, wait: float, *, voting: bool = False) -> int:
+        """Number of the link to a leader: see :func:`reference_nodes.client.open_session`. Raises NoLeader.
+
+        :param voting: one that can lead sessions of the `quorum` profile.
+        """
+        roles = {Role.LEADER, Role.VOTER} if voting else {Role.LEADER}
+        if roles <= self.host.machine.roles.keys() and leader in (None, self.node_id):
             return LOCAL_NEAR
         with trio.move_on_after(wait):
             while True:
-                for link in self.links_to(Role.LEADER):
+                for link in self.links_to(*roles):
                     if leader in (None, link.peer_id):
                         return link.number
                 await self.peers.wait_for_change()
         tried = "; ".join(f"{entry['peer']}: {entry['error'] or 'no answer yet'}" for entry in self.peers.dialing())
         raise NoLeader(
-            f"no leader was reached within {wait:g} s ({tried or 'no peer is known'}).",
+            f"no leader{' with the voter role' if voting else ''} was reached within {wait:g} s "
+            f"({tried or 'no peer is known'}).",
             "Give its address with --peer HOST:PORT, or see `dsdp doctor`.",
         )
 
@@ -181,8 +209,14 @@ async def open_node(config: NodeConfig, say: Say = log.info) -> AsyncIterator[No
         rng=random.Random(config.seed),
     )
     async with AsyncExitStack() as stack:
-        nursery = await stack.enter_async_context(_nursery())
+        if Role.VOTER in config.roles:
+            node.votes = await trio.to_thread.run_sync(_restore, config, host.machine, say)
+            host.journals[Role.VOTER] = node.votes
+            stack.callback(node.votes.close)
+        nursery = node.nursery = await stack.enter_async_context(_nursery())
         await nursery.start(host.run)
+        if node.votes is not None:
+            await host.call(_wake)
         await nursery.start(node.peers.run)
         if config.host is not None:
             await _listen(node, nursery)
@@ -228,9 +262,9 @@ def _leaves(fault: BaseException) -> list[BaseException]:
 async def _load(config: NodeConfig, say: Say) -> dict[Role, Any]:
     roles = config.roles
     if not roles:
-        raise ConfigError("a node needs at least one role.", "Roles are client, leader, drafter, verifier.")
-    if Role.VOTER in roles:
-        raise ConfigError("the voter role comes with the quorum profile, which this version does not have.")
+        raise ConfigError("a node needs at least one role.", "Roles are client, leader, drafter, verifier, voter.")
+    if Role.VOTER in roles and config.identity is None and config.store is None:
+        raise ConfigError("a voter without an identity needs a directory for its votes.", "Set `store`.")
     if config.identity is None and not config.plain_loopback:
         raise ConfigError("a node needs an identity.", "Run `dsdp init` or `dsdp join TOKEN` first.")
     loaded: dict[Role, Any] = {}
@@ -262,11 +296,17 @@ def _hello(config: NodeConfig, loaded: Mapping[Role, Any]) -> Hello:
         roles=tuple(sorted(int(role) for role in set(config.roles))),
         cluster=bytes(16) if identity is None else identity.cluster_id,
         features=tuple(sorted(int(feature) for feature in Feature)),
-        limits=Limits(max_payload=MAX_PAYLOAD, max_channels=MAX_CHANNELS, heartbeat_ms=config.heartbeat_ms),
+        limits=Limits(max_payload=MAX_PAYLOAD, max_channels=MAX_CHANNELS, heartbeat_ms=_heartbeat_ms(config)),
         models=models,
         nonce=os.urandom(16),
         agent=f"dsdp-reference/{importlib.metadata.version('dsdp')}",
     )
+
+
+def _heartbeat_ms(config: NodeConfig) -> int:
+    if config.heartbeat_ms is not None:
+        return config.heartbeat_ms
+    return VOTING_HEARTBEAT_MS if {Role.CLIENT, Role.VOTER} & set(config.roles) else HEARTBEAT_MS
 
 
 def _machine(config: NodeConfig, hello: Hello, loaded: Mapping[Role, Any]) -> NodeMachine:
@@ -275,6 +315,8 @@ def _machine(config: NodeConfig, hello: Hello, loaded: Mapping[Role, Any]) -> No
         machine.roles[Role.CLIENT] = Clients()
     if Role.LEADER in config.roles:
         machine.roles[Role.LEADER] = Leader(config.leader, machine.channel)
+    if Role.VOTER in config.roles:
+        machine.roles[Role.VOTER] = Voter(config.voter, hello.node_id)
     if Role.DRAFTER in loaded:
         machine.roles[Role.DRAFTER] = Drafter(DrafterConfig(loaded[Role.DRAFTER].offer))
     if Role.VERIFIER in loaded:
@@ -284,6 +326,29 @@ def _machine(config: NodeConfig, hello: Hello, loaded: Mapping[Role, Any]) -> No
             VerifierConfig(target.offer, max_nodes=min(config.max_nodes, rows - 1), max_rows=rows)
         )
     return machine
+
+
+def _restore(config: NodeConfig, machine: NodeMachine, say: Say) -> SqliteJournal:
+    """Open the voter's journal and replay it. Raises JournalError."""
+    directory = config.store or (config.identity and config.identity.directory)
+    assert directory is not None
+    votes = open_votes(directory, machine.hello.node_id)
+    try:
+        voter = machine.roles[Role.VOTER]
+        assert isinstance(voter, Voter)
+        voter.restore(votes.load())
+        if voter.seats:
+            say(f"{len(voter.seats)} sessions are known from before")
+    except BaseException:
+        votes.close()
+        raise
+    return votes
+
+
+def _wake(machine: NodeMachine, now: float) -> list[Effect]:
+    voter = machine.roles[Role.VOTER]
+    assert isinstance(voter, Voter)
+    return machine.perform(Role.VOTER, voter.wake(now), now)
 
 
 def _sink(book: SessionBook) -> Any:
@@ -366,7 +431,8 @@ def _bracketed(host: str) -> str:
 
 def config_of(document: Mapping[str, Any]) -> NodeConfig:
     """A configuration from JSON: the fields of :class:`NodeConfig` by name. Roles are names; ``home`` and ``identity``
-    say in which directory which identity lies; ``leader`` and ``redial`` are objects. Raises :class:`ConfigError`.
+    say in which directory which identity lies; ``leader``, ``voter`` and ``redial`` are objects, ``store`` is a path.
+    Raises :class:`ConfigError`.
     """
     values = dict(document)
     home = values.pop("home", None)
@@ -378,6 +444,10 @@ def config_of(document: Mapping[str, Any]) -> NodeConfig:
                 values[key] = tuple(values[key])
         if "leader" in values:
             values["leader"] = LeaderConfig(**values["leader"])
+        if "voter" in values:
+            values["voter"] = VoterConfig(**values["voter"])
+        if values.get("store") is not None:
+            values["store"] = Path(values["store"])
         if "redial" in values:
             values["redial"] = Redial(**values["redial"])
         if values.get("identity") is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from dsdproto.commit.quorum import leader_of
 from dsdproto.identity import node_id_text
 from dsdproto.registry import Role
 from dsdproto.roles.drafter import Drafter
@@ -15,8 +16,10 @@ from dsdproto.roles.leader import Leader
 from dsdproto.roles.leader_session import WASTE_CAUSES
 from dsdproto.roles.leader_session import Session as LeaderSession
 from dsdproto.roles.verifier import Verifier
+from dsdproto.roles.voter import Seat, Voter
 
 if TYPE_CHECKING:
+    from dsdproto.commit.ballot import Ballot
     from reference_nodes.link import Link
     from reference_nodes.node import Node
 
@@ -58,6 +61,18 @@ def status_document(node: Node) -> dict[str, Any]:
             "finished": leader.finished,
             "refused": leader.refused,
         }
+    voter = machines.get(Role.VOTER)
+    if isinstance(voter, Voter):
+        document["voter"] = {
+            "sessions": [_seat(session, seat) for session, seat in voter.seats.items()],
+            "readers": len(voter.readers.at),
+        }
+        if node.votes is not None:
+            document["voter"]["journal"] = {
+                "bytes": node.votes.size,
+                "records": node.votes.stored,
+                "syncs": node.votes.syncs,
+            }
     verifier = machines.get(Role.VERIFIER)
     if isinstance(verifier, Verifier):
         document["verifier"] = {"sessions": len(verifier.sessions), **dataclasses.asdict(verifier.counters)}
@@ -71,7 +86,7 @@ def status_text(node: Node) -> str:
     """The document as STATUS carries it. Sessions and links are cut where it would not fit."""
     document = status_document(node)
     text = json.dumps(document, separators=(",", ":"))
-    for section, key in (("leader", "sessions"), (None, "links")):
+    for section, key in (("leader", "sessions"), ("voter", "sessions"), (None, "links")):
         if len(text) <= MAX_DOCUMENT:
             return text
         holder = document.get(section, {}) if section else document
@@ -97,9 +112,49 @@ def _link(link: Link, now: float) -> dict[str, Any]:
     }
 
 
+def _seat(session: bytes, seat: Seat) -> dict[str, Any]:
+    """One session at the voter. Positions count the prompt's tokens too."""
+    ledger = seat.ledger
+    return {
+        "session": session.hex(),
+        "view": ledger.promised,
+        "leader": node_id_text(ledger.group[leader_of(ledger.promised, len(ledger.group))]),
+        "group": [node_id_text(member) for member in ledger.group],
+        "state": "finished" if ledger.finished else "following" if seat.leader is not None else "suspecting",
+        "committed": ledger.committed,
+        "end": ledger.chain.position,
+        "lag": ledger.chain.position - ledger.committed,
+        "height": ledger.height,
+        "tries": seat.tries,
+    }
+
+
+def _ballot(ballot: Ballot) -> dict[str, Any]:
+    """A leader's view of the voters of one session."""
+    return {
+        "view": ballot.view,
+        "adopted": ballot.adopted,
+        "committed": ballot.committed,
+        "height": ballot.height,
+        "pending": len(ballot.pending),
+        "members": [
+            {
+                "node": node_id_text(member.node_id),
+                "enlisted": member.enlisted,
+                "sent": member.sent,
+                "voted": member.voted,
+                "lag": ballot.height - member.voted,
+            }
+            for member in ballot.members.values()
+        ],
+    }
+
+
 def _session(session: LeaderSession) -> dict[str, Any]:
     stats = session.stats()
+    quorum = {} if session.ballot is None else {"quorum": _ballot(session.ballot)}
     return {
+        **quorum,
         "session": session.id.hex(),
         "position": session.chain.position,
         "prompt": len(session.contract.prompt),

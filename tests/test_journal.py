@@ -16,12 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsdproto.commit.records import Accepted, Committed, Forgotten, Founded, Promised, VoterRecord
 from dsdproto.errors import LocalError
 from dsdproto.registry import Role
+from dsdproto.roles.voter import Voter, VoterConfig
+from dsdproto.session import chain_of
 from dsdproto.wire.schema import bstr, record, tokens, uint
+from reference_nodes.client import make_contract
 from reference_nodes.journal_file import JournalBusy, JournalDamaged, JournalError, JournalForeign, wal_of
 from reference_nodes.journal_sqlite import SPARE_PAGES, SqliteJournal
 from reference_nodes.journal_wal import FRAME, HEADER, examine
+from reference_nodes.votes import compacted, open_votes
 
 NODE = bytes(range(32))
 PAGE = 4096
@@ -164,12 +169,24 @@ def test_forgets_sessions_and_gives_their_space_back(path):
     append(journal, noted(1, of=7))
     journal.close()
     assert wal_of(path).exists() is False
-    assert stored(path) == [noted(0, of=7), noted(1, of=7)]
+    names = [Gone(session=session(number)) for number in range(1, 7)]
+    assert stored(path) == [noted(0, of=7), *names, noted(1, of=7)]
 
 
-def test_a_session_may_come_back_after_it_was_forgotten(path):
-    fill(path, [[noted(0), noted(1)], [Gone(session=session(1)), noted(2)], [noted(3)]])
-    assert stored(path) == [noted(2), noted(3)]
+def test_keeps_only_the_last_names_of_what_it_forgot(path):
+    gone = [Gone(session=session(number)) for number in range(1, 6)]
+    journal = open_journal(path, max_forgotten=2)
+    journal.load()
+    append(journal, noted(0, of=9))
+    for number, one in enumerate(gone[:4], 1):
+        append(journal, noted(0, of=number), one)
+    assert journal.sessions == 1
+    journal.close()
+    journal = open_journal(path, max_forgotten=2)
+    assert journal.load() == [noted(0, of=9), gone[2], gone[3]]
+    append(journal, gone[4])
+    journal.close()
+    assert stored(path) == [noted(0, of=9), gone[3], gone[4]]
 
 
 def test_compacts_sessions_when_it_is_opened(path):
@@ -395,7 +412,7 @@ def test_a_hole_between_rows_is_an_error_that_names_file_and_row(path, statement
 
 def test_rows_of_a_newer_version_are_not_guessed_at(path):
     fill(path, [[noted(0)]])
-    journal = SqliteJournal(path, NODE, [Gone], Noted)
+    journal = SqliteJournal(path, NODE, [], Gone)
     with pytest.raises(JournalForeign, match="newer version"):
         journal.load()
     journal.close()
@@ -426,3 +443,97 @@ def test_one_damaged_bit_never_changes_a_record(tmp_path_factory, damage):
     except JournalError:
         return
     assert kept == [noted(number, size=1000) for number in range(len(kept))]
+
+
+# ---------------------------------------------------------------- a voter's records
+
+
+TERMS = make_contract((512, bytes(32)), (3, 1, 4), max_tokens=5000)
+GROUP = tuple(bytes([number]) * 32 for number in (1, 2, 3))
+
+
+def voted(blocks: int, of: int = 1, views: int = 3) -> list[VoterRecord]:
+    """What a voter stores of a session of so many blocks; each view cuts off a little and says it anew."""
+    records: list[VoterRecord] = [Founded(session=session(of), contract=TERMS, group=b"".join(GROUP))]
+    chain = chain_of(TERMS)
+    for number in range(blocks):
+        view = number * views // blocks
+        if not any(isinstance(one, Promised) and one.view == view for one in records):
+            records.append(
+                Promised(
+                    session=session(of),
+                    view=view,
+                    model=f"m{view}",
+                    profile=bytes(32),
+                    profile_text="",
+                    max_drafters=view,
+                )
+            )
+            chain.truncate(max(len(TERMS.prompt), chain.position - 2))
+        position, tokens = chain.position, (number % 512, of)
+        chain.extend(tokens)
+        records.append(
+            Accepted(
+                session=session(of),
+                view=view,
+                height=number + 1,
+                position=position,
+                tokens=tokens,
+                digest=chain.digest,
+                committed=position,
+                finish=2 if number == blocks - 1 else None,
+            )
+        )
+    if blocks > 1:
+        records.append(Committed(session=session(of), height=blocks, position=chain.position))
+    return records
+
+
+def ledgers(records: Iterable[VoterRecord]) -> dict[bytes, object]:
+    """What a voter is after replaying ``records``, as values that compare."""
+    voter = Voter(VoterConfig(), GROUP[1])
+    voter.restore(records)
+    return {
+        known: (
+            *(seat.ledger.contract, seat.ledger.group, seat.ledger.promised, seat.ledger.model),
+            *(seat.ledger.max_drafters, seat.ledger.view, seat.ledger.height, seat.ledger.finish),
+            *(seat.ledger.committed, seat.ledger.committed_height),
+            *(seat.ledger.chain.digest, seat.ledger.chain.tokens_from(0)),
+        )
+        for known, seat in voter.seats.items()
+    }
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 50])
+def test_fewer_records_restore_the_same_ledger(blocks):
+    records = voted(blocks)
+    assert ledgers(compacted(records)) == ledgers(records)
+    assert len(compacted(records)) <= min(len(records), 4)
+    assert compacted(compacted(records)) == compacted(records)
+    founding = records[: 1 + (blocks > 0)]
+    assert ledgers(compacted(founding)) == ledgers(founding)
+
+
+def test_a_voters_journal_stays_small_while_it_grows(tmp_path):
+    journal = open_votes(tmp_path, NODE, compact_after=20)
+    journal.load()
+    both = [one for pair in zip(voted(90, of=1), voted(90, of=2)) for one in pair]
+    rows = []
+    for one in both:
+        append(journal, one)
+        rows.append(journal._file.execute("SELECT count(*) FROM record").fetchone()[0])
+    assert max(rows) <= 2 * 20 + 1
+    journal.close()
+    for _ in range(2):
+        journal = open_votes(tmp_path, NODE)
+        restored = journal.load()
+        assert len(restored) == 8 and ledgers(restored) == ledgers(both)
+        journal.close()
+    append_to = open_votes(tmp_path, NODE)
+    append_to.load()
+    append(append_to, Forgotten(session=session(1)))
+    append_to.close()
+    journal = open_votes(tmp_path, NODE)
+    restored = journal.load()
+    assert ledgers(restored) == ledgers(voted(90, of=2)) and Forgotten(session=session(1)) in restored
+    journal.close()

@@ -10,14 +10,45 @@ from typing import Any
 
 from dsdproto.identity import short_node_id
 from dsdproto.registry import Finish
-from dsdproto.roles.client import Committed, Completed, Started
+from dsdproto.roles.client import Committed, Completed, Interrupted, Resumed, Started
 from dsdproto.roles.leader_session import WASTE_CAUSES
 from dsdproto.wire.messages import Contract, DrafterEntry, Stats
-from reference_nodes.client import open_session
+from reference_nodes.client import PATIENCE, open_session
 from reference_nodes.node import Node
 
 Show = Callable[[tuple[int, ...], bytes], None]
 """Takes committed tokens and, for each, the number of the drafter that proposed it (0: the target's own)."""
+
+
+@dataclass(slots=True)
+class Stall:
+    """An interruption of a `quorum` stream. Times in seconds."""
+
+    position: int
+    """tokens that had come, without the prompt"""
+    reason: str
+    begin: float
+    """since OPEN, when the last token before it had come"""
+    resumed: float | None = None
+    """from the last token before it until a voter took over; the last time, if several did"""
+    view: int = 0
+    """that the stream went on in"""
+    seconds: float | None = None
+    """from the last token before it to the next one"""
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "at_token": self.position,
+            "reason": self.reason,
+            "view": self.view,
+            "resumed_after_s": None if self.resumed is None else round(self.resumed, 4),
+            "stall_s": None if self.seconds is None else round(self.seconds, 4),
+        }
+
+
+Watch = Callable[[Stall], None]
+"""Takes a stall when it begins, when a voter serves the rest, and when tokens come again."""
 
 
 @dataclass(slots=True)
@@ -35,6 +66,9 @@ class Generation:
     """until the first committed token"""
     seconds: float = 0.0
     """until the end of the stream"""
+    last: float = 0.0
+    """until the last token so far"""
+    stalls: list[Stall] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -72,29 +106,51 @@ async def generate(
     max_drafters: int = 8,
     leader: bytes | None = None,
     show: Show | None = None,
+    watch: Watch | None = None,
     wait: float = 10.0,
+    patience: float = PATIENCE,
 ) -> Generation:
     """Run one session to its end. Raises NoLeader, SessionFailed."""
     done = Generation()
     begin = time.perf_counter()
-    async with open_session(node, contract, max_drafters=max_drafters, leader=leader, wait=wait) as session:
+    async with open_session(
+        node, contract, max_drafters=max_drafters, leader=leader, wait=wait, patience=patience
+    ) as session:
         async for item in session:
             match item:
                 case Started(model, _, profile):
                     done.model, done.profile = model, profile
                 case Committed(_, tokens, origins):
+                    now = time.perf_counter() - begin
                     if not done.tokens:
-                        done.first = time.perf_counter() - begin
+                        done.first = now
+                    if done.stalls and done.stalls[-1].seconds is None:
+                        done.stalls[-1].seconds = now - done.stalls[-1].begin
+                        _tell(watch, done.stalls[-1])
+                    done.last = now
                     who = origins or bytes(len(tokens))
                     done.tokens += tokens
                     done.origins += who
                     if show is not None:
                         show(tokens, who)
+                case Interrupted(reason):
+                    if not done.stalls or done.stalls[-1].seconds is not None:
+                        done.stalls.append(Stall(len(done.tokens), reason, done.last))
+                        _tell(watch, done.stalls[-1])
+                case Resumed(view=view):
+                    stall = done.stalls[-1]
+                    stall.resumed, stall.view = time.perf_counter() - begin - stall.begin, view
+                    _tell(watch, stall)
                 case Completed(finish, stats):
                     done.seconds = time.perf_counter() - begin
                     done.finish, done.stats = finish, stats
         done.drafters = dict(session.drafters)
     return done
+
+
+def _tell(watch: Watch | None, stall: Stall) -> None:
+    if watch is not None:
+        watch(stall)
 
 
 def finish_name(finish: Finish | int) -> str:

@@ -120,7 +120,7 @@ def count(low: int, high: int = 1 << 32) -> Any:
 
 def roles(text: str) -> tuple[Role, ...]:
     """``leader,verifier`` as roles, ascending. Raises argparse's error."""
-    known = {role.name.lower(): role for role in (Role.LEADER, Role.DRAFTER, Role.VERIFIER)}
+    known = {role.name.lower(): role for role in (Role.LEADER, Role.DRAFTER, Role.VERIFIER, Role.VOTER)}
     chosen = set()
     for name in text.replace(" ", "").lower().split(","):
         if name not in known:

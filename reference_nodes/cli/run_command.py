@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from dsdproto.registry import Role
+from dsdproto.registry import CommitProfile, Role
 from reference_nodes.cli.options import (
     CLIENT_NAME,
     Prompt,
@@ -27,11 +27,14 @@ from reference_nodes.cli.output import Painter, figures, say
 from reference_nodes.cli.runner import run_trio
 
 if TYPE_CHECKING:
-    from reference_nodes.cli.generation import Generation
+    from reference_nodes.cli.generation import Generation, Stall
     from reference_nodes.cli.texts import Vocabulary
     from reference_nodes.node import Node
 
 DEFAULT_MODEL = "smollm2"
+VOTERS = 3
+GATHER_SECONDS = 1.0
+"""How long `--commit auto` looks for voters, and `--commit quorum` for those that the text could go on at."""
 
 
 def add(parsers: Any) -> None:
@@ -46,6 +49,7 @@ def add(parsers: Any) -> None:
         'dsdp run "Why is the sky blue?"\n'
         'dsdp run "Why is the sky blue?" --temperature 0.8 --seed 7 --max-tokens 200\n'
         'dsdp run "Count to ten." --peer 192.168.1.5:7171 --json\n'
+        'dsdp run "Count to ten." --commit quorum      goes on when a machine dies\n'
         "dsdp run - < question.txt",
     )
     parser.add_argument("prompt", metavar="PROMPT", help="the text; - reads it from stdin")
@@ -66,6 +70,20 @@ def add(parsers: Any) -> None:
     parser.add_argument("--raw", action="store_true", help="the prompt as it is, without the model's chat template")
     parser.add_argument(
         "--wait", type=float, default=10.0, metavar="SECONDS", help="for a leader (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--commit",
+        choices=("solo", "quorum", "auto"),
+        default="solo",
+        help="quorum: the text goes on when any minority of the voters dies; auto: quorum where at least "
+        f"{VOTERS} voters are connected (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="without a new token after an interruption, before giving up (default: %(default)s)",
     )
     add_node(parser, client=True)
     add_network(parser)
@@ -90,7 +108,8 @@ async def _run(args: argparse.Namespace) -> int:
     config, fault = await client_config(args)
     async with open_node(config) as node:
         try:
-            link = node.peers.links[await node.leader_link(None, args.wait)]
+            quorum = args.commit == "quorum" or (args.commit == "auto" and await gather_voters(node))
+            link = node.peers.links[await node.leader_link(None, args.wait, voting=quorum)]
         except Exception:
             if fault:
                 say(f"note: {fault}")
@@ -109,18 +128,47 @@ async def _run(args: argparse.Namespace) -> int:
             seed=args.seed,
             stop_tokens=vocabulary.stop_tokens,
             model=vocabulary.name if vocabulary.name in offered else "",
+            commit_profile=CommitProfile.QUORUM if quorum else CommitProfile.SOLO,
         )
+        if quorum and not await gather_voters(node):
+            known = len(node.links_to(Role.VOTER))
+            say(f"note: connected to {known} voter(s); where these die, nobody is left to ask. See --peer.")
         shown = Shower(vocabulary, None if args.json else Painter())
         before = wire_bytes(node, link.number)
-        done = await generate(node, contract, max_drafters=args.drafters, leader=link.peer_id, show=shown)
+        done = await generate(
+            node,
+            contract,
+            max_drafters=args.drafters,
+            leader=link.peer_id,
+            show=shown,
+            watch=tell_stall,
+            patience=args.patience,
+        )
         shown.finish()
-        delivery = wire_bytes(node, link.number) - before
+        delivery = None if done.stalls else wire_bytes(node, link.number) - before
     report = document(done, shown.text, delivery)
     if args.json:
         print(json.dumps(report))
     else:
         print("\n\n" + summary_text(done, report, Painter()))
     return 0
+
+
+async def gather_voters(node: Node) -> bool:
+    """Whether as many voters are connected as a group usually has; waits a moment for them."""
+    with trio.move_on_after(GATHER_SECONDS):
+        await node.wait_for(Role.VOTER, VOTERS)
+    return len(node.links_to(Role.VOTER)) >= VOTERS
+
+
+def tell_stall(stall: Stall) -> None:
+    """Say on stderr what happens to a stream that was interrupted."""
+    if stall.resumed is None:
+        say(f"\nnote: interrupted after {stall.position} tokens: {stall.reason}; looking for another voter")
+    elif stall.seconds is None:
+        say(f"note: a voter serves the rest, view {stall.view}, after {stall.resumed:.2f} s")
+    else:
+        say(f"note: the text goes on after {stall.seconds:.2f} s")
 
 
 class Shower:
@@ -153,8 +201,8 @@ def wire_bytes(node: Node, number: int) -> int:
     return 0 if link is None else link.traffic.wire.received + link.traffic.wire.sent
 
 
-def document(done: Generation, text: str, delivery: int) -> dict[str, Any]:
-    """What ``--json`` prints. ``delivery``: bytes on the wire between this client and the leader."""
+def document(done: Generation, text: str, delivery: int | None) -> dict[str, Any]:
+    """What ``--json`` prints. ``delivery``: bytes on the wire between this client and the leader; None: it was lost."""
     from reference_nodes.cli.generation import drafter_list, finish_name, ratio, summary
 
     return {
@@ -163,13 +211,14 @@ def document(done: Generation, text: str, delivery: int) -> dict[str, Any]:
         "finish": finish_name(done.finish),
         "drafters": drafter_list([done]),
         **summary([done]),
-        "delivery_bytes_per_committed_token": ratio(delivery, len(done.tokens)),
+        "delivery_bytes_per_committed_token": None if delivery is None else ratio(delivery, len(done.tokens)),
         "tokens_per_s": round(done.rate, 3),
         "time_to_first_token_s": round(done.first, 4),
         "seconds": round(done.seconds, 4),
         "token_ids": done.tokens,
         "origins": list(done.origins),
         "profile": done.profile,
+        "interruptions": [stall.document() for stall in done.stalls],
     }
 
 
@@ -186,6 +235,11 @@ def summary_text(done: Generation, report: dict[str, Any], painter: Painter) -> 
         "delivery": f"{shown(report['delivery_bytes_per_committed_token'])} bytes per token between leader and here",
         "from": legend(done, painter),
     }
+    if done.stalls:
+        # A voter tells neither who proposed what nor what it cost (clause Q-54).
+        del rows["drafted"], rows["per round"], rows["delivery"]
+        stalls = ", ".join(f"{stall.seconds or 0:.2f} s" for stall in done.stalls)
+        rows["stood still"] = f"{stalls}, while another node took over"
     return figures(rows)
 
 

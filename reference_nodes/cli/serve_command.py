@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from dsdproto.registry import Role
+from dsdproto.registry import MAX_GROUP, Role
 from reference_nodes.cli.options import UsageError, add_command, add_json, add_network, add_node, count, home_of, roles
 from reference_nodes.cli.output import say
 from reference_nodes.cli.runner import run_trio
@@ -33,14 +33,21 @@ def add(parsers: Any) -> None:
         parsers,
         "serve",
         run,
-        "run a node: leader, verifier, drafter, or any of them together",
+        "run a node: leader, verifier, drafter, voter, or any of them together",
         f"Run a node until Ctrl-C. Nodes of one cluster find each other by multicast DNS, or at the addresses given "
         f"with --peer. {MODELS}",
         "dsdp serve --roles leader,verifier --model smollm2 --interface eth0\n"
+        "dsdp serve --roles voter                     a third vote, on a machine without the model\n"
         "dsdp serve --roles drafter --model smollm2 --draft-model smollm2-draft --interface wlan0\n"
         "dsdp serve --roles drafter --model smollm2 --draft-model ngram --peer 192.168.1.5:7171",
     )
-    parser.add_argument("--roles", type=roles, required=True, help="of leader, verifier, drafter; separated by commas")
+    parser.add_argument(
+        "--roles",
+        type=roles,
+        required=True,
+        help="of leader, verifier, drafter, voter; separated by commas. A leader is a voter too",
+    )
+    parser.add_argument("--no-voter", action="store_true", help="a leader that keeps no votes: solo sessions only")
     parser.add_argument(
         "--model", "-m", metavar="MODEL", help="target model: what a verifier runs, what a drafter drafts for"
     )
@@ -80,6 +87,13 @@ def add(parsers: Any) -> None:
         metavar="N",
         help="draft tokens that a drafter may be ahead (default: %(default)s)",
     )
+    leader.add_argument(
+        "--group-size",
+        type=odd,
+        default=3,
+        metavar="N",
+        help="voters of a quorum session, this node's included: 1, 3, 5, 7 or 9 (default: %(default)s)",
+    )
     parser.add_argument(
         "--log",
         default="warning",
@@ -88,6 +102,14 @@ def add(parsers: Any) -> None:
     )
     parser.add_argument("--until-eof", action="store_true", help="end when stdin ends: for programs that start nodes")
     add_json(parser, "print JSON lines: one when ready (port, node), then one for each link that comes or goes")
+
+
+def odd(text: str) -> int:
+    """An argparse type: a size of a group of voters."""
+    size = count(1, MAX_GROUP + 1)(text)
+    if size % 2 == 0:
+        raise argparse.ArgumentTypeError(f"{size} is even; a group has an odd number of voters")
+    return size
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,9 +123,12 @@ async def _serve(args: argparse.Namespace) -> int:
     from dsdproto.roles.leader import LeaderConfig
     from reference_nodes.cli.network import multicast_fault, serving_place
     from reference_nodes.host import HostFailed
+    from reference_nodes.journal_file import JournalError
     from reference_nodes.node import NodeConfig, open_node
     from reference_nodes.trust import load_identity
 
+    if Role.LEADER in args.roles and not args.no_voter:
+        args.roles = tuple(sorted({*args.roles, Role.VOTER}))
     if Role.DRAFTER in args.roles and args.draft_model is None:
         raise UsageError("a drafter needs --draft-model, for example: --draft-model smollm2-draft")
     if Role.VERIFIER in args.roles and args.model is None:
@@ -128,6 +153,7 @@ async def _serve(args: argparse.Namespace) -> int:
             credit=args.credit,
             window=args.num_speculative_tokens,
             width=args.width,
+            group_size=args.group_size,
         ),
     )
     failed = False
@@ -142,7 +168,10 @@ async def _serve(args: argparse.Namespace) -> int:
                     await _report_links(node, args.json)
             except HostFailed as error:
                 # The host has logged what led to it, with a traceback.
-                say(f"dsdp serve: a bug in this program ends the node: {error}")
+                if isinstance(error.__cause__, JournalError):
+                    say(f"dsdp serve: the votes cannot be stored, which ends the node: {error.__cause__}")
+                else:
+                    say(f"dsdp serve: a bug in this program ends the node: {error}")
                 failed = True
                 nursery.cancel_scope.cancel()
     return 70 if failed else 0

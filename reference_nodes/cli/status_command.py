@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reference_nodes.trust import NodeIdentity
 
 LISTEN_SECONDS = 2.0
+SHORT = 9
 
 
 def add(parsers: Any) -> None:
@@ -107,9 +108,19 @@ def _text(node: dict[str, Any]) -> str:
         "models": ", ".join(f"{item['name']} ({item['role']})" for item in node["models"]) or "-",
         "up for": f"{node['uptime_s']:.0f} s",
     }
-    for section in ("leader", "verifier", "drafter"):
+    for section in ("leader", "voter", "verifier", "drafter"):
         if section in node:
-            rows[section] = ", ".join(f"{key} {_count(value)}" for key, value in node[section].items())
+            rows[section] = ", ".join(
+                f"{key} {_count(value)}" for key, value in node[section].items() if not isinstance(value, dict)
+            )
+    for session in node.get("voter", {}).get("sessions", ()):
+        rows[f"votes {session['session'][:8]}"] = (
+            f"view {session['view']} of {short(session['leader'])}, {session['state']}, "
+            f"committed {session['committed']}, log ends at {session['end']}, lag {session['lag']}"
+        )
+    for session in node.get("leader", {}).get("sessions", ()):
+        if "quorum" in session:
+            rows[f"leads {session['session'][:8]}"] = _members_text(session["quorum"])
     for link in node["links"]:
         wire = link["wire_bytes"]
         rows[f"link {link['link']}"] = (
@@ -119,6 +130,18 @@ def _text(node: dict[str, Any]) -> str:
     for peer in node["dialing"]:
         rows["dialing"] = f"{peer['peer']}: {peer['error'] or 'no answer yet'}"
     return f"\n{node['name']} at {node['asked_at']}\n{figures(rows)}"
+
+
+def _members_text(ballot: dict[str, Any]) -> str:
+    members = ", ".join(
+        f"{short(member['node'])} {member['voted'] if member['enlisted'] else 'away'}" for member in ballot["members"]
+    )
+    return f"view {ballot['view']}, height {ballot['height']}, committed {ballot['committed']}; voters at: {members}"
+
+
+def short(node: str) -> str:
+    """The beginning of a node id's text, which is enough to tell nodes apart."""
+    return node[:SHORT]
 
 
 def _count(value: Any) -> Any:
