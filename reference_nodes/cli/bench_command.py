@@ -1,4 +1,4 @@
-"""``dsdp bench``: identity, speed and wire."""
+"""``dsdp bench``: identity, speed, wire, failover and commit."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ def add(parsers: Any) -> None:
         parsers,
         "bench",
         None,
-        "measure: identity, speed, wire",
-        "Three measurements. Progress is on stderr; --json prints one object.",
+        "measure: identity, speed, wire, failover, commit",
+        "Five measurements. Progress is on stderr; --json prints one object.",
         "dsdp bench identity --prompts questions.jsonl\n"
         "dsdp bench speed --prompts questions.jsonl --json\n"
-        "dsdp bench wire",
+        "dsdp bench wire\n"
+        "dsdp bench failover --runs 30\n"
+        "dsdp bench commit",
     )
     kinds = parser.add_subparsers(dest="bench", metavar="WHAT", required=True)
     identity = add_command(
@@ -96,6 +98,67 @@ def add(parsers: Any) -> None:
         "--repeat", type=count(1), default=9, metavar="N", help="repetitions, in turn (default: %(default)s)"
     )
     add_json(wire)
+    _add_quorum(kinds)
+
+
+def _add_quorum(kinds: Any) -> None:
+    """The two that need a cluster of voters."""
+    failover = add_command(
+        kinds,
+        "failover",
+        _failover,
+        "what a client sees when a machine dies in the middle of its stream",
+        "Three nodes that lead, verify and vote, two drafters and a client, on loopback over TLS. In each run a node "
+        "is killed (kill -9) or stopped (SIGSTOP) in mid-stream; afterwards it comes back with its journal. "
+        "Reports how long the stream stood still, and tokens lost, repeated and changed against the target alone. Exit "
+        "code 1 if there are any.",
+        "dsdp bench failover --runs 30 --json\ndsdp bench failover --fault stop-leader --model tm-1:v=4096,s=7",
+    )
+    failover.add_argument(
+        "--runs", type=count(1), default=30, metavar="N", help="streams with one fault each (default: %(default)s)"
+    )
+    failover.add_argument(
+        "--fault",
+        choices=("kill-leader", "stop-leader", "kill-follower", "stop-follower"),
+        default="kill-leader",
+        help="which node, and how (default: %(default)s)",
+    )
+    failover.add_argument(
+        "--patience", type=float, default=30.0, metavar="SECONDS", help="of the client (default: %(default)s)"
+    )
+    commit = add_command(
+        kinds,
+        "commit",
+        _commit,
+        "tokens per second under quorum beside solo",
+        "Each prompt in turn under both commit profiles, on the same leader of a cluster of three voters on loopback; "
+        "ratios are taken prompt by prompt.",
+        "dsdp bench commit --repeat 5 --json",
+    )
+    commit.add_argument(
+        "--repeat", type=count(1), default=5, metavar="N", help="pairs for each prompt (default: %(default)s)"
+    )
+    for kind in (failover, commit):
+        kind.add_argument("--model", "-m", default="smollm2", metavar="MODEL", help="target (default: %(default)s)")
+        kind.add_argument(
+            "--drafters",
+            default="2",
+            metavar="N|NAMES",
+            help="draft models, 0 for none (default: %(default)s of the usual ones)",
+        )
+        kind.add_argument(
+            "--prompts", type=Path, metavar="FILE.jsonl", help='one {"prompt": "..."} a line (default: three)'
+        )
+        kind.add_argument(
+            "--max-tokens", type=count(8), default=96, metavar="N", help="of each answer (default: %(default)s)"
+        )
+        kind.add_argument(
+            "--temperature", "-t", type=float, default=0.0, metavar="T", help="0 is greedy (default: %(default)s)"
+        )
+        kind.add_argument(
+            "--seed", type=count(0), default=1, metavar="S", help="of noise and of faults (default: %(default)s)"
+        )
+        add_json(kind)
 
 
 def _identity(args: argparse.Namespace) -> int:
@@ -128,3 +191,29 @@ def _wire(args: argparse.Namespace) -> int:
     report = run_trio(bench_wire, args.rounds, args.repeat)
     print(json.dumps(report) if args.json else wire_text(report))
     return 0
+
+
+def _failover(args: argparse.Namespace) -> int:
+    from reference_nodes.bench.failover import PROMPTS as USUAL
+    from reference_nodes.bench.failover import bench_failover, failover_text
+    from reference_nodes.cli.demo_command import ensure_model, log_directory
+
+    prompts = read_prompts(args.prompts) if args.prompts else list(USUAL)
+    ensure_model(args.model)
+    with log_directory(None) as logs:
+        report = run_trio(bench_failover, args, prompts, logs)
+    print(json.dumps(report) if args.json else failover_text(report))
+    return 1 if report["lost"] or report["repeated"] or report["changed"] or report["failed"] else 0
+
+
+def _commit(args: argparse.Namespace) -> int:
+    from reference_nodes.bench.commit import bench_commit, commit_text
+    from reference_nodes.bench.failover import PROMPTS as USUAL
+    from reference_nodes.cli.demo_command import ensure_model, log_directory
+
+    prompts = read_prompts(args.prompts) if args.prompts else list(USUAL)
+    ensure_model(args.model)
+    with log_directory(None) as logs:
+        report = run_trio(bench_commit, args, prompts, logs)
+    print(json.dumps(report) if args.json else commit_text(report))
+    return 0 if report["same_text"] == report["pairs"] else 1

@@ -98,6 +98,15 @@ class Nursery:
         self._readers.start_soon(self._read, child)
         return child
 
+    def forget(self, child: Child) -> None:
+        """Its process has ended, as it was meant to."""
+        self.children.remove(child)
+
+    async def wait_unlinked(self, child: Child, others: Sequence[Child], seconds: float = READY_SECONDS) -> None:
+        """Wait until ``child`` has a link to none of ``others``. Raises :class:`ChildFailed`."""
+        gone = {other.node for other in others}
+        await self._wait_until(lambda one: not gone & set(one.links), [child], "keeps its links", seconds)
+
     async def wait_ready(self, *children: Child, seconds: float = READY_SECONDS) -> None:
         """Wait until all of them serve. Raises :class:`ChildFailed`."""
         await self._wait_until(lambda child: bool(child.ready), children, "is not ready", seconds)
