@@ -19,6 +19,7 @@ from conformance import example_identity
 from conformance import example_session as example
 from dsdproto import connection, identity, registry
 from dsdproto.channels import PLANES
+from dsdproto.commit import quorum
 from dsdproto.policy.acceptance import UNSCORED
 from dsdproto.registry import Role, default_scope
 from dsdproto.roles.leader import LeaderConfig
@@ -309,6 +310,21 @@ def check_times(text: str) -> None:
     }
 
 
+def check_turns(text: str) -> None:
+    """The example of whose turn it is, against the arithmetic of the voter."""
+    said = prose(text, "16.8 Views")
+    found = re.search(r"n = (\d), promised view (\d+): its leader is number (\d)", said)
+    assert found
+    n, promised, leader = map(int, found.groups())
+    assert quorum.leader_of(promised, n) == leader
+    turns = re.findall(r"number (\d)[^,.]*?(?:\([^)]*\))? waits ([\d.]+) s and asks for view (\d+)", said, re.I)
+    assert {int(number) for number, _, _ in turns} == set(range(n))
+    for number, wait, view in turns:
+        distance = quorum.distance(promised, int(number), n)
+        assert round(float(wait) / VoterConfig().suspect_after) == distance, f"number {number}"
+        assert int(view) == quorum.next_view(promised, int(number), n) and int(view) % n == int(number)
+
+
 def check_role_numbers(text: str) -> None:
     named = dict(re.findall(r"^\| (\w+) \((\d)\) \|", section(text, "3 Roles, and what each gets to see"), re.M))
     assert named == {role.name.lower(): str(int(role)) for role in Role}
@@ -367,6 +383,7 @@ CHECKS: list[Callable[[str], None]] = [
     check_planes,
     check_numbers_in_clauses,
     check_times,
+    check_turns,
     check_role_numbers,
     check_cddl,
     check_example,
@@ -410,6 +427,7 @@ MISTAKES: list[tuple[Callable[[str], None], str, str]] = [
     (check_numbers_in_clauses, "after 10 seconds", "after 20 seconds"),
     (check_numbers_in_clauses, "(16 by default)", "(8 by default)"),
     (check_times, "| retention | 600 s |", "| retention | 60 s |"),
+    (check_turns, "asks for view 6", "asks for view 7"),
     (check_limits, "| MAX_NODES | 255 |", "| MAX_NODES | 256 |"),
     (check_role_numbers, "| drafter (3) |", "| drafter (4) |"),
     (check_cddl, "\nattach = {", "\nattach = { "),
