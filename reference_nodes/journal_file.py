@@ -35,7 +35,6 @@ TABLES = (
     "CREATE TABLE owner (node BLOB NOT NULL)",
     "CREATE TABLE record (number INTEGER PRIMARY KEY, batch INTEGER NOT NULL, session BLOB NOT NULL, "
     "place INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL)",
-    "CREATE INDEX record_session ON record (session)",
 )
 """``batch`` counts the calls of append, ``place`` the records of one session."""
 

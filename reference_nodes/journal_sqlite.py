@@ -104,6 +104,8 @@ class SqliteJournal:
         self._compact = compact
         self._compact_after = compact_after
         self._places: dict[bytes, int] = {}
+        self._first: dict[bytes, int] = {}
+        """number of each session's first row; an index would be one page more to write with every record"""
         self._grown: dict[bytes, None] = {}
         """sessions to be compacted before the next append"""
         self._batch = 0
@@ -120,6 +122,7 @@ class SqliteJournal:
         ordered = []
         for row in rows:
             expected = self._places.setdefault(row.session, 0)
+            self._first.setdefault(row.session, row.number)
             if row.place != expected:
                 raise self._damaged(row, f"record {expected} of session {row.session.hex()} is missing before it")
             self._places[row.session] = expected + 1
@@ -198,9 +201,10 @@ class SqliteJournal:
             self._shrink()
 
     def _delete(self, session: bytes) -> None:
+        first = self._first.pop(session, self._number)
         for known in (self._places, self._grown, self._names):
             known.pop(session, None)
-        self._file.execute("DELETE FROM record WHERE session = ?", (session,))
+        self._file.execute("DELETE FROM record WHERE number >= ? AND session = ?", (first, session))
 
     def _insert(self, record: Any) -> None:
         session, kind, body = record.session, type(record).__name__, encode_payload(record)
@@ -208,6 +212,7 @@ class SqliteJournal:
             raise LocalError(f"{kind} is none of the records that this journal keeps: {', '.join(self._kinds)}")
         place = self._places.get(session, 0)
         self._places[session] = place + 1
+        self._first.setdefault(session, self._number)
         if self._compact is not None and (place + 1) % self._compact_after == 0:
             self._grown[session] = None
         self._file.execute(
@@ -229,8 +234,7 @@ class SqliteJournal:
             return
         with self._explained(), self._transaction():
             for session, kept in fewer.items():
-                self._file.execute("DELETE FROM record WHERE session = ?", (session,))
-                self._places[session] = 0
+                self._delete(session)
                 for record in kept:
                     self._insert(record)
             self._batch += 1
@@ -239,7 +243,7 @@ class SqliteJournal:
     def _compact_grown(self) -> None:
         grown, self._grown = self._grown, {}
         for session in grown:
-            rows = self._rows("WHERE session = ?", session)
+            rows = self._rows("WHERE number >= ? AND session = ?", self._first[session], session)
             self._rewrite(self._fewer({session: [self._decode(row) for row in rows]}))
 
     def _shrink(self) -> None:
