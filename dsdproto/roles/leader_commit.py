@@ -194,8 +194,7 @@ def member_gone(leader: Leader, session: Session, key: Key, now: float, effects:
     own = ballot.members[ballot.own].key == key
     ballot.lost(key)
     if own:  # it promises a view once only, so there is no way back into this one (clause Q-15)
-        error = _error(ErrorCode.QUORUM_LOST, "Q-43", "the voter of the leader's own node is gone")
-        resign(leader, session, error, now, effects)
+        resign(leader, session, _no_quorum(session, "the voter of the leader's own node is gone"), now, effects)
     if had_majority and len(ballot.enlisted) < ballot.majority:
         ballot.since = now
 
@@ -219,8 +218,7 @@ def tick(leader: Leader, session: Session, now: float, effects: list[Effect]) ->
             f"{len(ballot.enlisted)} of {len(ballot.members)} voters follow view {ballot.view}; "
             f"{ballot.majority} are needed"
         )
-        code = ErrorCode.QUORUM_LOST if session.opened else ErrorCode.QUORUM_UNAVAILABLE
-        resign(leader, session, _error(code, "Q-43", text), now, effects)
+        resign(leader, session, _no_quorum(session, text), now, effects)
         return
     ask_members(leader, session, ballot, now, effects)
     effects.append(SetTimer(("commit", session.id), now + min(patience, leader.config.resign_after)))
@@ -229,7 +227,8 @@ def tick(leader: Leader, session: Session, now: float, effects: list[Effect]) ->
 def resign(leader: Leader, session: Session, error: PeerError, now: float, effects: list[Effect]) -> None:
     """Give up leading a session; its voters look for another leader, its client resumes there."""
     effects.append(Deliver(Note(f"resigned from view {session.view}: {error.text}", session.id)))
-    leader.drop(session, effects)
+    begun = session.opened or session.view > 0
+    leader.drop(session, effects, DismissReason.RESIGNED if begun else DismissReason.SESSION_ENDED)
     if session.client is not None:
         effects.append(Refuse(*session.client, error))
 
@@ -242,6 +241,10 @@ def dismiss(leader: Leader, session: Session, reason: DismissReason, effects: li
         if member.key is not None:
             leader.by_voter.pop(member.key, None)
             effects.append(Send(*member.key, Dismiss(reason=int(reason))))
+
+
+def _no_quorum(session: Session, text: str) -> PeerError:
+    return _error(ErrorCode.QUORUM_LOST if session.opened else ErrorCode.QUORUM_UNAVAILABLE, "Q-43", text)
 
 
 def _error(code: ErrorCode, clause: str, text: str) -> PeerError:
