@@ -68,7 +68,7 @@ class Timers:
 class Actor(Generic[T]):
     """Calls ``handle(item)`` for each item and ``fire(key)`` for each due timer, one after the other.
 
-    An exception from either ends :meth:`run`, which raises it; every later :meth:`put` raises
+    An exception from either ends :meth:`run`, which raises it; then every :meth:`put` raises
     :class:`trio.BrokenResourceError`.
     """
 
@@ -97,13 +97,8 @@ class Actor(Generic[T]):
             await self._send.send(item)
 
     def take(self, item: T) -> bool:
-        """Handle ``item`` now, if the actor has nothing else to do; else it is not taken.
-
-        Raises :class:`trio.BrokenResourceError` when the actor has ended.
-        """
+        """Handle ``item`` now, if the actor runs and has nothing else to do; else it is not taken."""
         nap = self._nap
-        if self._fault is not None:
-            raise trio.BrokenResourceError
         if nap is None or self._soon or nap.cancel_called:
             return False
         try:

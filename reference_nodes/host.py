@@ -18,7 +18,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -43,7 +42,7 @@ from dsdproto.effects import (
 from dsdproto.errors import DsdpError, PeerError
 from dsdproto.node import NodeMachine
 from dsdproto.registry import Role
-from reference_nodes.actor import MAILBOX, Actor
+from reference_nodes.actor import BURST, MAILBOX, Actor
 from reference_nodes.executors import Executor
 from reference_nodes.journal import Journal, MemoryJournal
 
@@ -59,13 +58,17 @@ class HostFailed(Exception):
 
 
 class Port(Protocol):
-    """The near end of a link, as the core task uses it. All three return at once and raise for bugs alone."""
+    """The near end of a link, as the core task uses it. All of them return at once and raise for bugs alone."""
 
     def send(self, channel: int, message: Any) -> None: ...
 
     def refuse(self, channel: int, error: PeerError) -> None: ...
 
     def close(self, reason: str) -> None: ...
+
+    def flush(self) -> None:
+        """Send what is queued; only called on a port that asked for it (:meth:`Host.gather`)."""
+        ...
 
 
 @dataclass(slots=True)
@@ -105,6 +108,8 @@ class Host:
         self.links: dict[int, Port] = {}
         self._deliver = deliver or _log_item
         self._actor = Actor[Event | _Call | _Stored](self._take, self._fire, mailbox)
+        self._gathered: list[Port] | None = None
+        """ports with something to send, while a burst is handled outside the core task"""
         self._jobs: dict[Role, deque[Compute]] = {}
         """by role, what runs in a thread (the first one) and what waits for that"""
         self._records, self._unstored = trio.open_memory_channel[Persist](MAX_UNSTORED)
@@ -124,6 +129,32 @@ class Host:
         Raises :class:`trio.BrokenResourceError` when the core task has ended.
         """
         await self._actor.put(event)
+
+    def take(self, events: deque[Event]) -> bool:
+        """Handle events from the front right here, while the core task has nothing else to do; at most one burst.
+
+        What they cause has left when this returns, in one record per link, as far as that takes no waiting. Events of
+        links themselves and of channel 0 are left. Returns whether there were others that could be handled.
+        """
+        taken = 0
+        self._gathered = []
+        try:
+            while events and taken < BURST and _of_sessions(events[0]) and self._actor.take(events[0]):
+                events.popleft()
+                taken += 1
+        finally:
+            gathered, self._gathered = self._gathered, None
+            for port in gathered:
+                port.flush()
+        return taken > 0
+
+    def gather(self, port: Port) -> bool:
+        """``port`` has something to send: whether it will be flushed when the burst ends, with what comes till then."""
+        if self._gathered is None:
+            return False
+        if port not in self._gathered:
+            self._gathered.append(port)
+        return True
 
     async def link_up(self, port: Port, event: LinkUp) -> None:
         """A link is ready: the machines may send on it from now on."""
@@ -259,7 +290,7 @@ class Host:
                 parts.setdefault(effect.record[0], []).append(effect.record)
             try:
                 for role, records in parts.items():
-                    await _in_thread(partial(self.journals.get(role, self.journal).append, records))
+                    await trio.to_thread.run_sync(self.journals.get(role, self.journal).append, records)
             except Exception as error:
                 self._fail(error)
                 return
@@ -305,23 +336,12 @@ class Host:
         self._jobs[role].popleft()
         if self._jobs[role]:
             self._start_job(role)
-        with contextlib.suppress(trio.BrokenResourceError):
-            if not self._actor.take(computed):
-                self._actor.put_own(computed)
+        if not self.take(deque((computed,))):
+            self._actor.put_own(computed)
 
 
-async def _in_thread(function: Callable[[], None]) -> None:
-    """As ``trio.to_thread.run_sync``, at half its price: each block of a stream waits for this (see ``_start_job``).
-
-    Not to be cancelled: what is being written is waited for.
-    """
-    task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
-
-    def hand_back(done: Any) -> None:
-        token.run_sync_soon(trio.lowlevel.reschedule, task, done)
-
-    trio.lowlevel.start_thread_soon(function, hand_back)
-    await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+def _of_sessions(event: Event) -> bool:
+    return isinstance(event, Computed) or (isinstance(event, Received) and event.channel != 0)
 
 
 def _run(executor: Executor, effect: Compute) -> Computed:

@@ -6,7 +6,8 @@
     stream <-- writer <-- queue <------ Connection <-- host's core task (send, refuse, close: they only queue)
                                         Connection <-- clock (heartbeats, handshake timeout)
 
-Whatever is queued when the writer turns to the stream goes out in one write, that is in one TLS record where it fits.
+What a link's reader and the core task have queued by the time they are through goes out in one write, that is in one
+TLS record where it fits: at once if the kernel takes it, else by the writer.
 The queue is bounded: a peer that lets it grow beyond ``max_outbound`` bytes is too slow, and is cut off with that
 reason rather than held against the others. A fault of the stream or of the peer ends this link and nothing else.
 """
@@ -28,7 +29,6 @@ from dsdproto.connection import Connection, Side
 from dsdproto.effects import Event, LinkDown, LinkUp, Received
 from dsdproto.errors import PeerError
 from dsdproto.wire.messages import Hello, Status, StatusRequest
-from reference_nodes.actor import BURST
 from reference_nodes.host import Host
 from reference_nodes.meter import Traffic
 from reference_nodes.transport import Opened
@@ -94,6 +94,7 @@ class Link:
         """why it ended"""
         self.traffic = Traffic(opened.count, opened.handshake)
         self._stream = opened.stream
+        self._send_nowait: Callable[[bytes], bool] | None = getattr(opened.stream, "send_nowait", None)
         self._host = host
         self._max_outbound = options.max_outbound
         self._document = document
@@ -154,6 +155,22 @@ class Link:
         """The peer's status document, JSON. Raises :class:`trio.EndOfChannel` when the link ends first."""
         self.send(0, StatusRequest())
         return await self._answers.receive()
+
+    def flush(self) -> None:
+        """Send what is queued without waiting, as far as that goes; the writer does the rest."""
+        if self._send_nowait is None or self._in_flight or not self._queue:
+            self._writer.unpark()
+            return
+        data = bytes(self._queue)
+        self._queue.clear()
+        try:
+            if not self._send_nowait(data):
+                self._in_flight = len(data)
+                self._writer.unpark()
+        except StreamFault as fault:
+            log.debug("link %d: %r", self.number, fault)
+            self._abandon(self._connection.eof())
+        self._idle.unpark_all()
 
     def _after(self, events: list[Event]) -> None:
         """Outside the link's own tasks: their clock delivers what came back."""
@@ -220,6 +237,9 @@ class Link:
     async def _write(self) -> None:
         try:
             while True:
+                if self._in_flight:
+                    await self._stream.flush()  # type: ignore[attr-defined]
+                    self._in_flight = 0
                 if not self._queue:
                     self._idle.unpark_all()
                     await self._writer.park()
@@ -256,7 +276,8 @@ class Link:
             return
         self.traffic.saw_sent(data, trio.current_time())
         self._queue += data
-        self._writer.unpark()
+        if not self._host.gather(self):
+            self._writer.unpark()
         if self.queued > self._max_outbound and not self._abandoned:
             reason = f"the peer reads too slowly: {self.queued} bytes wait for it, the limit is {self._max_outbound}"
             self._abandon(self._connection.close(reason))
@@ -280,13 +301,13 @@ class Link:
             # Whoever has the turn goes on until nothing is left; the reader must not get ahead of it.
             await self._turn.acquire()
         try:
-            handed = 0
             while self._events:
-                handed += 1
-                if not handed % BURST:
-                    await trio.lowlevel.checkpoint()
                 try:
-                    await self._hand_over(self._events.popleft(), owner)
+                    if self.up and self._host.take(self._events):
+                        if self._events:
+                            await trio.lowlevel.checkpoint()
+                    else:
+                        await self._hand_over(self._events.popleft(), owner)
                 except trio.BrokenResourceError:
                     self.reason = self.reason or "the node has ended"
                     self._over.set()

@@ -27,12 +27,12 @@ from reference_nodes.connect_errors import (
     WrongProtocol,
     explain,
 )
+from reference_nodes.tls_stream import TlsStream
 from reference_nodes.trust import NodeIdentity
 
 CONNECT_SECONDS = 10.0
-ALERT_SECONDS = 1.0
 
-Stream = trio.SSLStream[trio.SocketStream]
+Stream = TlsStream
 
 
 # ---------------------------------------------------------------- contexts
@@ -108,7 +108,7 @@ def require_authority(stream: Stream, pin: bytes) -> None:
 
 
 def _peer_certificate(stream: Stream) -> x509.Certificate:
-    der = stream.getpeercert(binary_form=True)
+    der = stream.tls.getpeercert(binary_form=True)
     if der is None:
         raise WrongNode("the peer showed no certificate.")
     return x509.load_der_x509_certificate(der)
@@ -170,7 +170,7 @@ async def accept(
 
     Closes it and raises :class:`ConnectError` on failure.
     """
-    stream = trio.SSLStream(transport, context, server_side=True)
+    stream = TlsStream(transport, context, server_side=True)
     where = where or _peer_text(transport)
     try:
         with trio.fail_after(timeout):
@@ -214,7 +214,7 @@ async def _dial(host: str, port: int, where: str, context: ssl.SSLContext, alpn:
         with trio.fail_after(timeout):
             transport = await trio.open_tcp_stream(host, port)
             step = "finish the TLS handshake"
-            stream = trio.SSLStream(transport, context)
+            stream = TlsStream(transport, context)
             await _handshake(stream, where, alpn)
     except trio.TooSlowError:
         raise TimedOut(
@@ -230,32 +230,18 @@ async def _handshake(stream: Stream, where: str, alpn: str) -> None:
     """Finish the handshake and check the protocol name; whatever goes wrong, the transport is closed."""
     try:
         await stream.do_handshake()
-        chosen = stream.selected_alpn_protocol()
+        chosen = stream.tls.selected_alpn_protocol()
         if chosen != alpn:
             raise WrongProtocol(
                 f"{where} speaks TLS, but not the protocol {alpn!r} (it chose {chosen!r}).",
                 "Check the port: join services and other programs have ports of their own.",
             )
     except trio.BrokenResourceError as fault:
-        await _send_alert(stream)
         await trio.aclose_forcefully(stream)
         raise explain(where, fault) from fault
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
-
-
-async def _send_alert(stream: Stream) -> None:
-    """Tell the other side why the handshake failed: Trio 0.35 leaves OpenSSL's alert in the buffer and just
-    hangs up.
-    """
-    alert = stream._outgoing.read()
-    if alert:
-        with trio.move_on_after(ALERT_SECONDS):
-            try:
-                await stream.transport_stream.send_all(alert)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # it has hung up already
 
 
 def _peer_text(transport: trio.SocketStream) -> str:

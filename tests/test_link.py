@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,12 @@ class FakeHost:
     events: list[Event] = field(default_factory=list)
     full: trio.Event | None = None
     changed: trio.Event = field(default_factory=trio.Event)
+
+    def take(self, events: deque[Event]) -> bool:
+        return False
+
+    def gather(self, port: Link) -> bool:
+        return False
 
     async def post(self, event: Event) -> None:
         if self.full is not None:

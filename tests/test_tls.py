@@ -133,8 +133,8 @@ async def test_two_nodes_of_a_cluster_know_each_other_by_key(alice, bob):
         accepted = await acceptor.results.receive()
         assert tls.peer_node_id(stream) == alice.node_id
         assert tls.peer_node_id(accepted) == bob.node_id
-        assert stream.selected_alpn_protocol() == accepted.selected_alpn_protocol() == "dsdp/1"
-        assert stream.version() == "TLSv1.3"
+        assert stream.tls.selected_alpn_protocol() == accepted.tls.selected_alpn_protocol() == "dsdp/1"
+        assert stream.tls.version() == "TLSv1.3"
         await stream.aclose()
 
 
@@ -158,8 +158,8 @@ async def test_every_connection_proves_its_key_anew(alice, bob):
         for _ in range(2):
             stream = await tls.connect(HOST, port, bob, context=context)
             await stream.receive_some(100)
-            assert not stream.session_reused
-            assert not stream.session.has_ticket
+            assert not stream.tls.session_reused
+            assert not stream.tls.session.has_ticket
             await stream.aclose()
 
 
