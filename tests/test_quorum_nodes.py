@@ -17,6 +17,7 @@ from dsdproto.registry import CommitProfile, ErrorCode, Finish, Role
 from dsdproto.roles.client import Committed, Interrupted, Resumed, Started
 from dsdproto.roles.leader import LeaderConfig
 from dsdproto.roles.voter import Voter, VoterConfig
+from reference_nodes.cli.main import main
 from reference_nodes.client import NoLeader, SessionFailed, open_session
 from reference_nodes.journal_file import JournalBusy
 from reference_nodes.node import ConfigError, Node, NodeConfig, open_node
@@ -35,6 +36,7 @@ def quorum(max_tokens: int = 60, temperature: float = 0.0):
 class Three:
     """Nodes that lead, verify and vote, and a client of all of them."""
 
+    town: Town
     client: Node
     guests: list[Guest]
     configs: list[NodeConfig]
@@ -63,7 +65,7 @@ async def three(tmp_path: Path, voters: int = 3, **more: object) -> AsyncIterato
             guests.append(await Guest.arrive(nursery, configs[-1]))
         peers = tuple(str(guest.node.address) for guest in guests)
         client = await stack.enter_async_context(open_node(town.config(Role.CLIENT, host=None, peers=peers)))
-        here = Three(client, guests, configs)
+        here = Three(town, client, guests, configs)
         await here.linked()
         yield here
 
@@ -221,3 +223,48 @@ async def test_a_voter_needs_a_place_for_its_votes(tmp_path: Path) -> None:
     config = NodeConfig(roles=(Role.VOTER,), plain_loopback=True, store=tmp_path, voter=VoterConfig(retention=5.0))
     async with open_node(config) as node:
         assert (tmp_path / FILE).exists() and voter_of(node).config.retention == 5.0
+
+
+# ---------------------------------------------------------------- commands
+
+
+@in_trio
+async def test_dsdp_run_finds_voters_and_survives_its_leader(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with three(tmp_path) as here:
+        asker = here.town.identity()
+        peers = [option for node in here.nodes for option in ("--peer", str(node.address))]
+        where = [*peers, "--home", str(here.town.home), "--name", asker.name]
+        run = ["run", "hello", "--raw", "--max-tokens", "40", "--commit", "auto", "--json", "--no-mdns", *where]
+        brakes = [Brake(node, wait_for_drafts=False) for node in here.nodes]
+        codes = []
+
+        async def ask() -> None:
+            codes.append(await trio.to_thread.run_sync(main, run))
+
+        async def leave_when_held(number: int) -> None:
+            await brakes[number].stopped()
+            for other in range(3):
+                if other != number:
+                    brakes[other].go()
+            await here.guests[number].leave()
+            brakes[number].go()
+
+        async with trio.open_nursery() as nursery:
+            for number, brake in enumerate(brakes):
+                brake.stop(20)
+                nursery.start_soon(leave_when_held, number)
+            await ask()
+            nursery.cancel_scope.cancel()
+        captured = capsys.readouterr()
+        found = json.loads(captured.out)
+        prompt = tuple(4 + byte % 508 for byte in b"hello")
+        assert codes == [0] and tuple(found["token_ids"]) == alone(contract(40, prompt=prompt))
+        assert [stall["at_token"] > 0 for stall in found["interruptions"]] == [True]
+        assert "interrupted after" in captured.err and "the text goes on after" in captured.err
+
+        status = ["status", *where]
+        assert await trio.to_thread.run_sync(main, status) == 1  # one of the three is away
+        text = capsys.readouterr().out
+        assert text.count("committed 45") >= 1 and "finished" in text
