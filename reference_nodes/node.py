@@ -56,8 +56,9 @@ from reference_nodes.votes import open_votes
 log = logging.getLogger("dsdp.node")
 
 HEARTBEAT_MS = 5000
-VOTING_HEARTBEAT_MS = 500
-"""Where a session can go on without its leader, a silent one is noticed in four of these."""
+VOTING_HEARTBEAT_MS = 1000
+"""Where a session can go on without its leader, a silent one is noticed after four of these. Shorter would take every
+hiccup of a wireless link for a death."""
 MAX_CHANNELS = 4096
 
 

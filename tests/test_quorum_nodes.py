@@ -25,6 +25,8 @@ from reference_nodes.status import status_document
 from reference_nodes.votes import FILE
 
 ROLES = (Role.LEADER, Role.VERIFIER, Role.VOTER)
+CALM = 5000
+"""Nobody falls silent here, so a busy machine must not look like it."""
 
 
 def quorum(max_tokens: int = 60, temperature: float = 0.0):
@@ -61,10 +63,11 @@ async def three(tmp_path: Path, voters: int = 3, **more: object) -> AsyncIterato
         stack.callback(nursery.cancel_scope.cancel)
         for _ in range(voters):
             peers = tuple(str(guest.node.address) for guest in guests)
-            configs.append(town.config(*ROLES, peers=peers, **more))
+            configs.append(town.config(*ROLES, peers=peers, heartbeat_ms=CALM, **more))
             guests.append(await Guest.arrive(nursery, configs[-1]))
         peers = tuple(str(guest.node.address) for guest in guests)
-        client = await stack.enter_async_context(open_node(town.config(Role.CLIENT, host=None, peers=peers)))
+        config = town.config(Role.CLIENT, host=None, peers=peers, heartbeat_ms=CALM)
+        client = await stack.enter_async_context(open_node(config))
         here = Three(town, client, guests, configs)
         await here.linked()
         yield here
@@ -207,7 +210,7 @@ async def test_two_nodes_cannot_share_an_identity_s_votes(tmp_path: Path) -> Non
     config = Town.found(tmp_path).config(Role.VOTER)
     async with open_node(config) as node:
         assert config.identity is not None and (config.identity.directory / FILE).exists()
-        assert node.hello.limits.heartbeat_ms == 500
+        assert node.hello.limits.heartbeat_ms == 1000
         with pytest.raises(JournalBusy):
             async with open_node(config):
                 pass
