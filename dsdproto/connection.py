@@ -335,6 +335,10 @@ class Connection:
             raise PeerError(ErrorCode.OVERLOADED, "CH-5", f"{limit} channels are open, more are not accepted")
 
     def _message(self, frame: Frame, message: Any, now: float, events: list[Event]) -> None:
+        if frame.channel != 0:
+            self._follow(frame.channel, message, sender_is_me=False)
+            events.append(Received(self.link, frame.channel, message))
+            return
         match message:
             case m.Hello():
                 self._peer_payload = frame.payload
@@ -351,7 +355,7 @@ class Connection:
                 self._ping = None
             case m.Goodbye():
                 events += self._down(f"the peer left (reason {message.reason})")
-            case m.Error() if frame.channel == 0:
+            case m.Error():
                 events += self._down(f"the peer reports {_describe(message)}")
             case m.Status():
                 if not self._status_asked:
@@ -361,9 +365,6 @@ class Connection:
             case m.StatusRequest():
                 self._charge(now)
                 events.append(Received(self.link, 0, message))
-            case _:
-                self._follow(frame.channel, message, sender_is_me=False)
-                events.append(Received(self.link, frame.channel, message))
 
     # ------------------------------------------------------------ the handshake
 

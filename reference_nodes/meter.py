@@ -27,6 +27,14 @@ class FrameMeter:
         self.bytes += len(data)
         types: list[int] = []
         at = 0
+        if not self._skip and not self._head:
+            # Mostly a piece is made of whole frames.
+            while at + FRAME_HEADER_BYTES <= len(data):
+                after = at + FRAME_HEADER_BYTES + int.from_bytes(data[at : at + 3], "big")
+                if after > len(data):
+                    break
+                types.append(data[at + 3])
+                at = after
         while at < len(data):
             if self._skip:
                 step = min(self._skip, len(data) - at)
@@ -39,7 +47,8 @@ class FrameMeter:
                     self._skip = int.from_bytes(self._head[:3], "big")
                     self._head.clear()
             at += step
-        self.messages.update(types)
+        for code in types:
+            self.messages[code] += 1
         return types
 
 
