@@ -22,6 +22,7 @@ from reference_nodes.cli import (
     pull_command,
     run_command,
     serve_command,
+    sim,
     status_command,
     token_command,
 )
@@ -39,6 +40,7 @@ COMMANDS = (
     status_command,
     doctor_command,
     bench_command,
+    sim,
 )
 
 EXAMPLES = """\

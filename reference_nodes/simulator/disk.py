@@ -32,12 +32,12 @@ class Disk:
         if not self.writing:
             self._sync(node)
 
-    def lose(self, kept: int) -> list[Any]:
-        """The node died. Of the records that were not durable yet, the first ``kept`` are all the same; these are
-        returned."""
-        pending = [effect.record for effect in self.writing + self.waiting]
+    def lose(self, node: SimNode, kept: int) -> None:
+        """The node died. Of the records that were not durable yet, the first ``kept`` are all the same."""
+        pending = self.writing + self.waiting
         self.writing, self.waiting = [], []
-        return pending[:kept]
+        for effect in pending[:kept]:
+            self._keep(node, effect.record)
 
     def _sync(self, node: SimNode) -> None:
         self.writing, self.waiting = self.waiting, []
@@ -48,10 +48,14 @@ class Disk:
             return
         done, self.writing = self.writing, []
         for effect in done:
-            node.stored.append(effect.record)
-            if self.on_durable is not None:
-                self.on_durable(node, effect.record)
+            self._keep(node, effect.record)
         if self.waiting:
             self._sync(node)
         for effect in done:
             node.written(life, effect)
+
+    def _keep(self, node: SimNode, record: Any) -> None:
+        node.stored.append(record)
+        node.world.note(node, "stored", record)
+        if self.on_durable is not None:
+            self.on_durable(node, record)

@@ -95,7 +95,7 @@ class SimNode:
         self.timers.clear()
         self.held.clear()
         if self.disk is not None:
-            self.stored += self.disk.lose(kept)
+            self.disk.lose(self, kept)
 
     def resume(self) -> None:
         """A paused process goes on and finds what happened meanwhile."""
