@@ -516,7 +516,9 @@ class Leader:
             if outcome.finish is not None:
                 session.finish = outcome.finish
                 self._let_go(session, effects)
-            leader_commit.propose(session, record.position, record.tokens, outcome.block, now, effects)
+            leader_commit.propose(
+                session, record.height, record.position, record.tokens, outcome.block, now, effects
+            )
         elif session.client is not None:
             effects.append(Persist(record, (Send(*session.client, outcome.block),)))
             if outcome.finish is not None:
@@ -537,7 +539,7 @@ class Leader:
         elif session.finish is None:
             session.finish = Finish.CLOSED
             self._let_go(session, effects)
-            leader_commit.propose(session, session.chain.position, (), None, now, effects)
+            leader_commit.propose(session, session.height, session.chain.position, (), None, now, effects)
 
     def ended(self, session: Session, effects: list[Effect]) -> None:
         """The end of a stream of the `quorum` profile is committed (clause Q-37)."""

@@ -138,31 +138,36 @@ def _bring_up(session: Session, ballot: Ballot, member: Member, now: float, effe
 
 
 def propose(
-    session: Session, base: int, tokens: tuple[int, ...], block: Block | None, now: float, effects: list[Effect]
+    session: Session,
+    height: int,
+    base: int,
+    tokens: tuple[int, ...],
+    block: Block | None,
+    now: float,
+    effects: list[Effect],
 ) -> None:
-    """Have the block that ``session.chain`` was just extended by, from ``base`` on, voted on."""
+    """Have the block that ``session.chain`` was just extended by, from position ``base`` on, voted on."""
     ballot = session.ballot
     assert ballot is not None and ballot.adopted
     chain, finish = session.chain, session.finish
     prepare = Prepare(
         view=ballot.view,
-        height=session.height,
+        height=height,
         position=base,
         base=chain.digest_at(base),
         tokens=tokens,
         digest=chain.digest,
         finish=finish,
     )
-    ballot.propose(Proposal(session.height, chain.position, chain.digest, finish, block))
+    ballot.propose(Proposal(height, chain.position, chain.digest, finish, block))
     for member in ballot.enlisted:
         assert member.key is not None
         if member.sent == 0:
             _bring_up(session, ballot, member, now, effects)
             continue
-        member.sent = session.height
+        member.sent = height
         member.waiting = now if member.waiting is None else member.waiting
         effects.append(Send(*member.key, prepare))
-    session.height += 1
 
 
 def _committed(
