@@ -25,9 +25,9 @@ except ImportError as error:  # pragma: no cover - depends on the installation
 
 LANES = 8  # width of every vector in this package; part of the kernel class, since it orders the reductions
 
-i32, i64, f32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
-f32x8, i32x8 = ir.VectorType(f32, LANES), ir.VectorType(i32, LANES)
-f32p, i32p, i64p = f32.as_pointer(), i32.as_pointer(), i64.as_pointer()
+i16, i32, i64, f32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+f32x8, i16x8, i32x8 = (ir.VectorType(kind, LANES) for kind in (f32, i16, i32))
+f32p, i16p, i32p, i64p = (kind.as_pointer() for kind in (f32, i16, i32, i64))
 
 Allocate = Callable[[tuple[int, ...], type], np.ndarray]
 """Gives an uninitialised array of a shape and dtype: `aligned`, or `Arena.take`."""
@@ -120,6 +120,18 @@ class Emitter:
 
     def store8(self, value: ir.Value, pointer: ir.Value) -> None:
         self.b.store(value, self.b.bitcast(pointer, value.type.as_pointer()), align=4)
+
+    def load8_bf16(self, pointer: ir.Value) -> ir.Value:
+        """Eight bfloat16 of an i16 pointer, as float32."""
+        bits = self.b.zext(self.load8(pointer, i16x8), i32x8)
+        return self.b.bitcast(self.b.shl(bits, ir.Constant(i32x8, [16] * LANES)), f32x8)
+
+    def store8_bf16(self, value: ir.Value, pointer: ir.Value) -> None:
+        """Eight float32, rounded to the nearest bfloat16 (ties to even), to an i16 pointer."""
+        b, bits, sixteen = self.b, self.b.bitcast(value, i32x8), ir.Constant(i32x8, [16] * LANES)
+        odd = b.and_(b.lshr(bits, sixteen), ir.Constant(i32x8, [1] * LANES))
+        rounded = b.add(b.add(bits, ir.Constant(i32x8, [0x7FFF] * LANES)), odd)
+        self.store8(b.trunc(b.lshr(rounded, sixteen), i16x8), pointer)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
         vector = ir.VectorType(scalar.type, LANES)

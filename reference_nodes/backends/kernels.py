@@ -15,13 +15,29 @@ Matrices are stored as panels of 16 columns, [N/16][K][16] bfloat16, column c be
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from llvmlite import ir
 
-from .jit import LANES, Allocate, Emitter, Library, aligned, f32, f32p, f32x8, host_features, i32p, i32x8, i64, i64p
+from .jit import (
+    LANES,
+    Allocate,
+    Emitter,
+    Library,
+    aligned,
+    f32,
+    f32p,
+    f32x8,
+    host_features,
+    i16p,
+    i32p,
+    i32x8,
+    i64,
+    i64p,
+)
 from .quantised import gemm_q4
 
 KERNEL_CLASS = "dsdp-llama-f32fma-8lane-1"
@@ -157,15 +173,21 @@ def _rmsnorm(module: ir.Module, shape: Shape) -> ir.Function:
     return e.finish()
 
 
-def _rope(module: ir.Module, shape: Shape) -> ir.Function:
-    """Rotate and scale queries in place, rotate keys into their slot (halves convention), copy values into it."""
+def _rope(module: ir.Module, shape: Shape, short: bool) -> ir.Function:
+    """Rotate and scale queries in place, rotate keys into their slot (halves convention), copy values into it.
+
+    With `short`, slots hold bfloat16.
+    """
     width, half, queries = shape.head_dim, shape.head_dim // 2, shape.heads * shape.head_dim
-    e = Emitter(module, "rope", [f32p, f32p, f32p, f32p, f32p, i64])
+    cell = i16p if short else f32p
+    e = Emitter(module, "rope", [f32p, f32p, f32p, cell, cell, i64])
+    store = e.store8_bf16 if short else e.store8
     qkv, cos, sin, key, value, slots = e.fn.args
     b = e.b
     plane = b.mul(slots, i64(width))  # elements between one kv head's slots and the next one's
 
-    def rotate(source: ir.Value, target: ir.Value, scale: float | None) -> None:
+    def rotate(source: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
+        """Vectors and their places in a head."""
         with e.loop(i64(0), i64(half), LANES) as i:
             c, s = e.load8(e.at(cos, i)), e.load8(e.at(sin, i))
             low, high = e.load8(e.at(source, i)), e.load8(e.at(source, i, half))
@@ -173,28 +195,32 @@ def _rope(module: ir.Module, shape: Shape) -> ir.Function:
                 (0, b.fsub(b.fmul(low, c), b.fmul(high, s))),
                 (half, b.fadd(b.fmul(high, c), b.fmul(low, s))),
             ):
-                e.store8(turned if scale is None else b.fmul(turned, e.const8(scale)), e.at(target, i, offset))
+                yield turned, b.add(i, i64(offset))
 
     with e.loop(i64(0), i64(shape.heads)) as h:
         head = e.at(qkv, b.mul(h, i64(width)))
-        rotate(head, head, width**-0.5)
+        for turned, place in rotate(head):
+            e.store8(b.fmul(turned, e.const8(width**-0.5)), e.at(head, place))
     with e.loop(i64(0), i64(shape.kv_heads)) as h:
         source, target = e.at(qkv, queries, b.mul(h, i64(width))), b.mul(h, plane)
-        rotate(source, e.at(key, target), None)
+        for turned, place in rotate(source):
+            store(turned, e.at(key, target, place))
         values = e.at(source, shape.kv_heads * width)
         with e.loop(i64(0), i64(width), LANES) as i:
-            e.store8(e.load8(e.at(values, i)), e.at(value, target, i))
+            store(e.load8(e.at(values, i)), e.at(value, target, i))
     return e.finish()
 
 
-def _attention(module: ir.Module, shape: Shape) -> ir.Function:
+def _attention(module: ir.Module, shape: Shape, short: bool) -> ir.Function:
     """One row's attention for a few query heads of one kv head, over the slots of the row's path in order.
 
     The result overwrites the queries. Heads that share keys go together, so that each key is loaded once.
     """
     width, vectors = shape.head_dim, shape.head_dim // LANES
     together = _heads_together(shape)
-    e = Emitter(module, "attention", [f32p, i32p, i64, f32p, f32p, f32p, i64])
+    cell = i16p if short else f32p
+    e = Emitter(module, "attention", [f32p, i32p, i64, cell, cell, f32p, i64])
+    load = e.load8_bf16 if short else e.load8
     query, path, length, keys, values, scores, lds = e.fn.args
     b, heads = e.b, range(together)
     best = [e.var(f32(-math.inf)) for _ in heads]
@@ -205,7 +231,7 @@ def _attention(module: ir.Module, shape: Shape) -> ir.Function:
         key = e.at(keys, b.mul(b.sext(b.load(e.at(path, p)), i64), i64(width)))
         dots: list[ir.Value] = []
         for j in range(vectors):
-            k = e.load8(e.at(key, j * LANES))
+            k = load(e.at(key, j * LANES))
             for h in heads:
                 q = e.load8(e.at(query, h * width + j * LANES))
                 if j == 0:
@@ -233,7 +259,7 @@ def _attention(module: ir.Module, shape: Shape) -> ir.Function:
             value = e.at(values, b.mul(b.sext(b.load(e.at(path, p)), i64), i64(width)))
             weights = [e.splat(b.load(e.at(score_row[h], p))) for h in heads]
             for j in part:
-                v = e.load8(e.at(value, j * LANES))
+                v = load(e.at(value, j * LANES))
                 for h in heads:
                     e.set(acc[h, j], e.fma(weights[h], v, e.get(acc[h, j])))
         for (h, j), cell in acc.items():
@@ -265,9 +291,9 @@ LAYER_FIELDS = ("input_norm", "qkv", "output", "post_norm", "gate_up", "down", "
 """Addresses of one layer, in the order of the table that `forward` takes."""
 
 
-def _forward(module: ir.Module, shape: Shape, gemm: ir.Function) -> None:
-    norm, rope = _rmsnorm(module, shape), _rope(module, shape)
-    attention, silu = _attention(module, shape), _silu(module, shape)
+def _forward(module: ir.Module, shape: Shape, gemm: ir.Function, short: bool) -> None:
+    norm, rope = _rmsnorm(module, shape), _rope(module, shape, short)
+    attention, silu = _attention(module, shape, short), _silu(module, shape)
     half, together = shape.head_dim // 2, _heads_together(shape)
     hidden, qkv_width, mlp_width = padded(shape.hidden), padded(shape.qkv), padded(2 * shape.intermediate)
     e = Emitter(
@@ -282,6 +308,8 @@ def _forward(module: ir.Module, shape: Shape, gemm: ir.Function) -> None:
     with e.loop(i64(0), i64(shape.layers)) as layer:
         record = e.at(table, b.mul(layer, i64(len(LAYER_FIELDS))))
         kinds = {"qkv": i32p, "output": i32p, "gate_up": i32p, "down": i32p}
+        if short:
+            kinds |= {"keys": i16p, "values": i16p}
         at = {name: b.inttoptr(b.load(e.at(record, i)), kinds.get(name, f32p)) for i, name in enumerate(LAYER_FIELDS)}
 
         def product(
@@ -318,14 +346,14 @@ def compile_forward(shape: Shape, cpu: str | None = None, features: str | None =
     """Compile `forward` and `gemm` for one model shape (under a second; the code is shared, it holds no state).
 
     `cpu` and `features` choose another code generation for tests: the bits must not change. With `q4` the forward
-    takes four-bit weights and there is `gemm_q4` too (see `quantised`).
+    takes four-bit weights, its key/value pool is bfloat16, and there is `gemm_q4` too (see `quantised`).
     """
     module = ir.Module("dsdp_llama")
     gemm = _gemm(module)
     if q4:
         deepest = max(shape.hidden, shape.heads * shape.head_dim, shape.intermediate)
         gemm = gemm_q4(module, deepest, "+avx2" in (host_features() if features is None else features).split(","))
-    _forward(module, shape, gemm)
+    _forward(module, shape, gemm, short=q4)
     return Library(module, cpu, features)
 
 

@@ -80,6 +80,7 @@ class Llama:
         layer_weights = padded(shape.qkv) * c.hidden + padded(c.hidden) * (q_width + c.intermediate)
         layer_weights += padded(2 * c.intermediate) * c.hidden
         arena = Arena(c.layers * layer_weights * (VECTORS if q4 else 16) // 8)
+        cell = np.uint16 if q4 else np.float32
         for layer in range(c.layers):
             p = f"model.layers.{layer}."
             fields = {
@@ -97,8 +98,8 @@ class Llama:
                 ),
                 "down": matrix(tensor(p + "mlp.down_proj.weight", c.hidden, c.intermediate)),
                 # Untouched pages of an empty array cost nothing, so the pool grows with use.
-                "keys": aligned((c.kv_heads, slots, c.head_dim), np.float32),
-                "values": aligned((c.kv_heads, slots, c.head_dim), np.float32),
+                "keys": aligned((c.kv_heads, slots, c.head_dim), cell),
+                "values": aligned((c.kv_heads, slots, c.head_dim), cell),
             }  # fmt: skip
             self._keep.append(fields)
             table[layer] = [fields[name].ctypes.data for name in LAYER_FIELDS]

@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from .hf_files import bf16_bits, from_bf16
-from .jit import LANES, Allocate, Emitter, aligned, f32, f32p, f32x8, i32, i32p, i32x8, i64
+from .jit import LANES, Allocate, Emitter, aligned, f32, f32p, f32x8, i16, i32, i32p, i32x8, i64
 
 BLOCK = 32  # k per scale
 VECTORS = 5  # words per lane, column and block: also the bits per weight
@@ -24,7 +24,7 @@ CHUNK_ROWS = 16  # rows that are rounded at once
 AHEAD = 2048  # bytes between what is read and what is fetched
 LARGEST = 127  # 8 sums of two products, 15 * 127 each, still fit 16 bits
 
-i8, i16 = ir.IntType(8), ir.IntType(16)
+i8 = ir.IntType(8)
 i8x8, i8x32, i16x16 = ir.VectorType(i8, 8), ir.VectorType(i8, 32), ir.VectorType(i16, 16)
 
 
