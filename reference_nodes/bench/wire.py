@@ -2,7 +2,8 @@
 
 Bytes are counted by a relay between the two processes, TLS records included, the handshake excluded. Times are taken
 without the relay. A round is: the leader's commit goes out, the drafter's next chain of 8 comes back. DSDP is driven
-straight from the stream: connection, codec, digests and TLS. "DSDP, reference nodes" has the nodes' tasks, mailboxes
+straight from the stream: connection, codec, digests and TLS. The echo runs over the same TLS stream, which has half the
+task switches of trio.SSLStream. "DSDP, reference nodes" has the nodes' tasks, mailboxes
 and routing besides.
 """
 
