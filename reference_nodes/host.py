@@ -16,9 +16,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -113,7 +112,10 @@ class Host:
         """ports with something to send, while a burst is handled outside the core task"""
         self._jobs: dict[Role, deque[Compute]] = {}
         """by role, what runs in a thread (the first one) and what waits for that"""
-        self._records, self._unstored = trio.open_memory_channel[Persist](MAX_UNSTORED)
+        self._unstored: list[Persist] = []
+        """what waits until the journal has written the rest"""
+        self._written = trio.Event()
+        self._written.set()
         self._nursery: trio.Nursery | None = None
         self._failure: HostFailed | None = None
 
@@ -138,16 +140,22 @@ class Host:
         links themselves and of channel 0 are left. Returns whether there were others that could be handled.
         """
         taken = 0
-        self._gathered = []
-        try:
+        with self._together():
             while events and taken < BURST and _of_sessions(events[0]) and self._actor.take(events[0]):
                 events.popleft()
                 taken += 1
+        return taken > 0
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """What is sent within leaves at its end."""
+        self._gathered = gathered = []
+        try:
+            yield
         finally:
-            gathered, self._gathered = self._gathered, None
+            self._gathered = None
             for port in gathered:
                 port.flush()
-        return taken > 0
 
     def gather(self, port: Port) -> bool:
         """``port`` has something to send: whether it will be flushed when the burst ends, with what comes till then."""
@@ -177,8 +185,6 @@ class Host:
         """The core task with its helpers. Ends only by cancellation or with :class:`HostFailed`."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            if not all(journal.immediate for journal in (self.journal, *self.journals.values())):
-                nursery.start_soon(self._store)
             try:
                 self._perform(self.machine.start(trio.current_time()))
                 task_status.started()
@@ -187,6 +193,10 @@ class Host:
                 self._fail(error)
             finally:
                 self._jobs.clear()
+                self._unstored.clear()
+                # Whoever closes the journal after us must not do so under the writer's hands.
+                with trio.CancelScope(shield=True):
+                    await self._written.wait()
         if self._failure is not None:
             raise self._failure
 
@@ -267,36 +277,52 @@ class Host:
             journal.append([effect.record])
             self._perform(self.machine.persisted(effect, trio.current_time()))
             return
-        try:
-            self._records.send_nowait(effect)
-        except trio.WouldBlock:
-            waiting = self._unstored.statistics().current_buffer_used
-            raise HostFailed(f"{waiting} records wait for the journal, the limit: storage is too slow") from None
+        if len(self._unstored) >= MAX_UNSTORED:
+            waiting = len(self._unstored)
+            raise HostFailed(f"{waiting} records wait for the journal, the limit: storage is too slow")
+        self._unstored.append(effect)
+        if self._written.is_set():
+            self._store()
 
     def _journal_of(self, effect: Persist) -> Journal:
         role, _ = effect.record
         return self.journals.get(role, self.journal)
 
-    async def _store(self) -> None:
-        while True:
-            effects = [await self._unstored.receive()]
-            # Whatever waits by now is stored with it: one sync for many records.
-            while True:
-                try:
-                    effects.append(self._unstored.receive_nowait())
-                except trio.WouldBlock:
-                    break
-            parts: dict[Role, list[Any]] = {}
-            for effect in effects:
-                parts.setdefault(effect.record[0], []).append(effect.record)
+    def _store(self) -> None:
+        """Write what waits, in a thread; whatever comes meanwhile is stored together after it: one sync for many."""
+        effects, self._unstored = self._unstored, []
+        parts: dict[Role, list[Any]] = {}
+        for effect in effects:
+            parts.setdefault(effect.record[0], []).append(effect.record)
+        self._written = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def write() -> Exception | None:
             try:
                 for role, records in parts.items():
-                    await _in_thread(partial(self.journals.get(role, self.journal).append, records))
+                    self.journals.get(role, self.journal).append(records)
             except Exception as error:
-                self._fail(error)
-                return
+                return error
+            return None
+
+        def hand_back(done: Any) -> None:
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(self._store_ended, effects, done.unwrap())
+
+        # As for jobs: Trio's own way into threads costs twice as much, and each block of a stream waits for this.
+        trio.lowlevel.start_thread_soon(write, hand_back)
+
+    def _store_ended(self, effects: list[Persist], error: Exception | None) -> None:
+        self._written.set()
+        if error is not None:
+            self._fail(error)
+            return
+        if self._unstored:
+            self._store()
+        with self._together(), contextlib.suppress(trio.BrokenResourceError):
             for effect in effects:
-                await self._actor.put(_Stored(effect))
+                if not self._actor.take(_Stored(effect)):
+                    self._actor.put_own(_Stored(effect))
 
     def _compute(self, effect: Compute) -> None:
         role, _ = effect.job
@@ -343,20 +369,6 @@ class Host:
 
 def _of_sessions(event: Event) -> bool:
     return isinstance(event, Computed) or (isinstance(event, Received) and event.channel != 0)
-
-
-async def _in_thread(function: Callable[[], None]) -> None:
-    """As ``trio.to_thread.run_sync``, at half its price: each block of a stream waits for this (see ``_start_job``).
-
-    Not to be cancelled: what is being written is waited for.
-    """
-    task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
-
-    def hand_back(done: Any) -> None:
-        token.run_sync_soon(trio.lowlevel.reschedule, task, done)
-
-    trio.lowlevel.start_thread_soon(function, hand_back)
-    await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
 
 def _run(executor: Executor, effect: Compute) -> Computed:
