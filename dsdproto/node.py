@@ -123,6 +123,8 @@ class NodeMachine:
 
     def _targets(self, event: Event | _Told, out: list[Effect]) -> list[tuple[Role, Any]]:
         match event:
+            case Received():  # by far the most frequent
+                return self._receiver(event, out)
             case LinkUp():
                 self.links[event.link] = event
                 self._next.setdefault(event.link, 1 if event.dialer else 2)
@@ -141,8 +143,6 @@ class NodeMachine:
                 return [(role, replace(event, job=number))]
             case _Told(role, told):
                 return [(role, told)] if role in self.roles else []
-            case Received():
-                return self._receiver(event, out)
 
     def _receiver(self, event: Received, out: list[Effect]) -> list[tuple[Role, Event]]:
         key = (event.link, event.channel)
