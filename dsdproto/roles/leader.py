@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dsdproto.commit.quorum import join_group
 from dsdproto.effects import (
     CancelTimer,
     Deliver,
@@ -43,12 +42,11 @@ from dsdproto.effects import (
 from dsdproto.errors import PeerError
 from dsdproto.policy.cost import CostModel
 from dsdproto.prefix import PrefixChain
-from dsdproto.registry import CommitProfile, DetachReason, DismissReason, ErrorCode, Feature, Finish, Scope
-from dsdproto.roles import leader_commit
+from dsdproto.registry import CommitProfile, DismissReason, ErrorCode, Feature, Finish, Scope
+from dsdproto.roles import leader_commit, leader_workers
 from dsdproto.roles.leader_rounds import Outcome, advance_for, ask, plan_round, take_proposal, take_verdict
-from dsdproto.roles.leader_seats import check_assigned, choose_verifier, drafter_offer
+from dsdproto.roles.leader_seats import choose_verifier
 from dsdproto.roles.leader_session import (
-    Answers,
     DrafterSeat,
     EndRecord,
     InFlight,
@@ -61,25 +59,17 @@ from dsdproto.roles.leader_session import (
 from dsdproto.session import chain_of, check_method
 from dsdproto.trie import DraftTrie
 from dsdproto.wire.messages import (
-    Assign,
     Assigned,
-    Attach,
     Attached,
     Close,
     Contract,
     Detach,
-    DrafterEntry,
     End,
     Error,
     Open,
-    Opened,
     Propose,
-    Release,
     Verdict,
 )
-
-MAX_DRAFTER_NUMBER = 255
-"""``origins`` has one byte a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +122,8 @@ class Leader:
     refused: int = 0
     by_voter: dict[Key, Session] = field(default_factory=dict)
     _by_client: dict[Key, Session] = field(default_factory=dict)
-    _by_verifier: dict[Key, Session] = field(default_factory=dict)
-    _by_drafter: dict[Key, Session] = field(default_factory=dict)
+    by_verifier: dict[Key, Session] = field(default_factory=dict)
+    by_drafter: dict[Key, Session] = field(default_factory=dict)
 
     def handle(self, event: Event | TakeOver, now: float) -> list[Effect]:
         """Take one event; ``now`` in seconds. Never raises for anything that a peer did."""
@@ -163,8 +153,8 @@ class Leader:
                 leader_commit.ask_members(self, session, session.ballot, now, effects)
             if session.wants_workers:
                 if session.verifier is None:
-                    self._assign(session, now, effects)
-                self._attach_drafters(session, effects)
+                    leader_workers.assign(self, session, now, effects)
+                leader_workers.attach_drafters(self, session, effects)
 
     def _link_down(self, event: LinkDown, now: float, effects: list[Effect]) -> None:
         self.peers.pop(event.link, None)
@@ -179,9 +169,11 @@ class Leader:
             for key in [key for key, of in self.by_voter.items() if key[0] == event.link and of is session]:
                 leader_commit.member_gone(self, session, key, now, effects)
             for key in [key for key in session.drafters if key[0] == event.link]:
-                self._unseat_drafter(session, key)
+                leader_workers.unseat_drafter(self, session, key)
             if session.verifier is not None and session.verifier.key[0] == event.link:
-                self._verifier_lost(session, f"the link to the verifier was lost: {event.reason}", now, effects)
+                leader_workers.verifier_lost(
+                    self, session, f"the link to the verifier was lost: {event.reason}", now, effects
+                )
             else:
                 self.next_round(session, now, effects)
 
@@ -199,7 +191,7 @@ class Leader:
         elif kind == "commit":
             leader_commit.tick(self, session, now, effects)
         elif kind == "answer":
-            self._answer_due(session, now, effects)
+            leader_workers.answer_due(self, session, now, effects)
         elif kind == "verifier" and session.orphan_since is not None:
             error = PeerError(
                 ErrorCode.VERIFIER_LOST,
@@ -213,20 +205,6 @@ class Leader:
                 self.drop(session, effects)
                 effects.append(Refuse(*session.client, error))
 
-    def _answer_due(self, session: Session, now: float, effects: list[Effect]) -> None:
-        """A verifier may be connected and yet answer nothing: then it is lost to this session (clause L-8)."""
-        seat = session.verifier
-        if seat is None:
-            return
-        asked = session.in_flight.since if session.in_flight is not None else None if seat.ready else seat.since
-        if asked is None or now < asked + self.config.answer_patience:
-            effects.append(SetTimer(("answer", session.id), (asked or now) + self.config.answer_patience))
-            return
-        text = f"no answer within {self.config.answer_patience:g} s"
-        effects.append(Refuse(*seat.key, PeerError(ErrorCode.COMPUTE_FAILED, "L-8", text)))
-        session.failed_verifiers.add(seat.key[0])
-        self._verifier_lost(session, text, now, effects)
-
     # ------------------------------------------------------------ messages
 
     def _received(self, event: Received, now: float, effects: list[Effect]) -> None:
@@ -238,10 +216,10 @@ class Leader:
             self._from_client(self._by_client[key], message, now, effects)
         elif key in self.by_voter:
             leader_commit.from_voter(self, self.by_voter[key], key, message, now, effects)
-        elif key in self._by_verifier:
-            self._from_verifier(self._by_verifier[key], message, now, effects)
-        elif key in self._by_drafter:
-            session = self._by_drafter[key]
+        elif key in self.by_verifier:
+            self._from_verifier(self.by_verifier[key], message, now, effects)
+        elif key in self.by_drafter:
+            session = self.by_drafter[key]
             self._from_drafter(session, session.drafters[key], message, now, effects)
 
     def _from_client(self, session: Session, message: object, now: float, effects: list[Effect]) -> None:
@@ -258,12 +236,12 @@ class Leader:
         assert seat is not None
         match message:
             case Assigned() if not seat.ready:
-                self._assigned(session, seat, message, now, effects)
+                leader_workers.assigned(self, session, seat, message, now, effects)
             case Verdict() if session.in_flight is not None:
                 self._verdict(session, seat, session.in_flight, message, now, effects)
             case Error():
                 session.failed_verifiers.add(seat.key[0])
-                self._verifier_lost(session, message.text, now, effects, message)
+                leader_workers.verifier_lost(self, session, message.text, now, effects, message)
             case _:
                 raise _unexpected(message, "V-1", "a verifier")
 
@@ -279,7 +257,7 @@ class Leader:
                 text = message.text if isinstance(message, Error) else f"reason {message.reason}"
                 effects.append(Deliver(Note(f"drafter {seat.entry.number} left: {text}", session.id)))
                 session.left_drafters.add(seat.key[0])
-                self._unseat_drafter(session, seat.key)
+                leader_workers.unseat_drafter(self, session, seat.key)
             case _:
                 raise _unexpected(message, "D-1", "a drafter")
         self.next_round(session, now, effects)
@@ -293,14 +271,14 @@ class Leader:
             self._client_gone(self._by_client[key], effects)
         elif key in self.by_voter:
             leader_commit.member_gone(self, self.by_voter[key], key, now, effects)
-        elif key in self._by_verifier:
-            session = self._by_verifier[key]
+        elif key in self.by_verifier:
+            session = self.by_verifier[key]
             session.failed_verifiers.add(key[0])
-            self._verifier_lost(session, error.text, now, effects, error.reply)
-        elif key in self._by_drafter:
-            session = self._by_drafter[key]
+            leader_workers.verifier_lost(self, session, error.text, now, effects, error.reply)
+        elif key in self.by_drafter:
+            session = self.by_drafter[key]
             session.left_drafters.add(key[0])
-            self._unseat_drafter(session, key)
+            leader_workers.unseat_drafter(self, session, key)
             self.next_round(session, now, effects)
 
     # ------------------------------------------------------------ opening
@@ -331,8 +309,8 @@ class Leader:
             effects += leader_commit.begin(self, session, 0, group, now)
             return
         self._keep(session)
-        self._assign(session, now, effects)
-        self._attach_drafters(session, effects)
+        leader_workers.assign(self, session, now, effects)
+        leader_workers.attach_drafters(self, session, effects)
 
     def _take_over(self, event: TakeOver, now: float, effects: list[Effect]) -> None:
         """The voter of this node has missed the leader of a session for too long (clauses Q-41, Q-45)."""
@@ -388,85 +366,11 @@ class Leader:
             session.trie = self._trie(session.chain)
         if session.finish is not None:
             return  # all that is left is to have the end committed
-        self._assign(session, now, effects)
+        leader_workers.assign(self, session, now, effects)
         if session.id in self.sessions:
             if session.verifier is None:
-                self._orphaned(session, now, effects)
-            self._attach_drafters(session, effects)
-
-    def _assign(self, session: Session, now: float, effects: list[Effect], last: Error | None = None) -> None:
-        try:
-            link, _ = choose_verifier(session, self.peers, self.sessions.values())
-        except PeerError as nobody:
-            if not session.opened and session.client is not None:
-                # What a verifier said tells the client more than that there is no other.
-                said = last and PeerError(_code(last.code), last.clause, last.text, scope=Scope.SESSION)
-                self.drop(session, effects, DismissReason.SESSION_ENDED)
-                effects.append(Refuse(*session.client, said or nobody))
-            return
-        key = (link, self.open_channel(link))
-        session.verifier = VerifierSeat(key, now)
-        self._by_verifier[key] = session
-        effects.append(SetTimer(("answer", session.id), now + self.config.answer_patience))
-        assign = Assign(
-            session=session.id,
-            contract=session.contract,
-            committed=session.committed,
-            model=session.answers.model if session.answers else None,
-        )
-        effects.append(Send(*key, assign))
-
-    def _assigned(
-        self, session: Session, seat: VerifierSeat, message: Assigned, now: float, effects: list[Effect]
-    ) -> None:
-        check_assigned(session, message)
-        seat.ready = True
-        seat.max_nodes = message.max_nodes
-        seat.max_context = message.max_context
-        session.orphan_since = None
-        effects.append(CancelTimer(("verifier", session.id)))
-        if not session.opened and session.client is not None:
-            session.opened = True
-            session.answers = Answers(message.model, message.profile, message.profile_text)
-            group = None if session.ballot is None else join_group(tuple(session.ballot.members))
-            opened = Opened(
-                position=session.chain.position,
-                model=message.model,
-                profile=message.profile,
-                profile_text=message.profile_text,
-                group=group,
-                view=None if group is None else session.view,
-            )
-            effects.append(Send(*session.client, opened))
-        self.next_round(session, now, effects)
-
-    def _attach_drafters(self, session: Session, effects: list[Effect]) -> None:
-        seated = {seat.entry.node_id for seat in session.drafters.values()}
-        for link, peer in self.peers.items():
-            number = len(session.entries) + 1
-            if len(session.drafters) >= session.max_drafters or number > MAX_DRAFTER_NUMBER:
-                return
-            offer = drafter_offer(peer.peer, session.contract)
-            if offer is None or link in session.left_drafters or peer.peer.node_id in seated:
-                continue
-            key = (link, self.open_channel(link))
-            entry = DrafterEntry(number=number, node_id=peer.peer.node_id, model=offer.name)
-            session.entries[number] = entry
-            session.drafters[key] = DrafterSeat(key, entry, self.config.credit)
-            self._by_drafter[key] = session
-            attach = Attach(
-                session=session.id,
-                contract=session.contract,
-                committed=session.committed,
-                credit=self.config.credit,
-                window=self.config.window,
-                width=self.config.width if Feature.TREES in peer.features else 1,
-            )
-            effects.append(Send(*key, attach))
-
-    def _unseat_drafter(self, session: Session, key: Key) -> None:
-        session.drafters.pop(key, None)
-        self._by_drafter.pop(key, None)
+                leader_workers.orphaned(self, session, now, effects)
+            leader_workers.attach_drafters(self, session, effects)
 
     # ------------------------------------------------------------ rounds
 
@@ -503,7 +407,7 @@ class Leader:
         # The next round is on its way before the disk is asked: only delivery waits for storage.
         for drafter in list(session.drafters.values()):
             if drafter.rounds >= self.config.hopeless_after and drafter.help < self.config.hopeless:
-                self._release_drafter(session, drafter, effects)
+                leader_workers.release_drafter(self, session, drafter, effects)
             else:
                 effects.append(Send(*drafter.key, advance_for(drafter, session, outcome, now)))
         self.next_round(session, now, effects)
@@ -515,20 +419,12 @@ class Leader:
         if session.ballot is not None:
             if outcome.finish is not None:
                 session.finish = outcome.finish
-                self._let_go(session, effects)
-            leader_commit.propose(
-                session, record.height, record.position, record.tokens, outcome.block, now, effects
-            )
+                leader_workers.let_go(self, session, effects)
+            leader_commit.propose(session, record.height, record.position, record.tokens, outcome.block, now, effects)
         elif session.client is not None:
             effects.append(Persist(record, (Send(*session.client, outcome.block),)))
             if outcome.finish is not None:
                 self._end(session, outcome.finish, effects)
-
-    def _release_drafter(self, session: Session, seat: DrafterSeat, effects: list[Effect]) -> None:
-        effects.append(Send(*seat.key, Detach(reason=int(DetachReason.UNHELPFUL))))
-        effects.append(Deliver(Note(f"drafter {seat.entry.number} was of no help and is released", session.id)))
-        session.left_drafters.add(seat.key[0])
-        self._unseat_drafter(session, seat.key)
 
     # ------------------------------------------------------------ ending
 
@@ -538,7 +434,7 @@ class Leader:
             self._end(session, Finish.CLOSED, effects)
         elif session.finish is None:
             session.finish = Finish.CLOSED
-            self._let_go(session, effects)
+            leader_workers.let_go(self, session, effects)
             leader_commit.propose(session, session.height, session.chain.position, (), None, now, effects)
 
     def ended(self, session: Session, effects: list[Effect]) -> None:
@@ -572,44 +468,7 @@ class Leader:
         if session.ballot is not None:
             leader_commit.dismiss(self, session, reason, effects)
             effects.append(CancelTimer(("commit", session.id)))
-        self._let_go(session, effects)
-
-    def _let_go(self, session: Session, effects: list[Effect]) -> None:
-        """Release verifier and drafters (clause L-13)."""
-        session.trie.close()
-        session.in_flight = None
-        if session.verifier is not None:
-            self._by_verifier.pop(session.verifier.key, None)
-            if session.verifier.key[0] in self.peers:
-                effects.append(Send(*session.verifier.key, Release()))
-            session.verifier = None
-        for key in list(session.drafters):
-            if key[0] in self.peers:
-                effects.append(Send(*key, Detach(reason=int(DetachReason.SESSION_ENDED))))
-            self._unseat_drafter(session, key)
-        for timer in ("drafts", "verifier", "answer"):
-            effects.append(CancelTimer((timer, session.id)))
-
-    def _verifier_lost(
-        self, session: Session, text: str, now: float, effects: list[Effect], error: Error | None = None
-    ) -> None:
-        seat = session.verifier
-        if seat is not None:
-            self._by_verifier.pop(seat.key, None)
-        session.verifier = None
-        session.in_flight = None
-        session.trie.pinned = frozenset()
-        if session.opened:
-            self._orphaned(session, now, effects)
-        effects.append(CancelTimer(("drafts", session.id)))
-        effects.append(Deliver(Note(f"verifier lost: {text}", session.id)))
-        self._assign(session, now, effects, error)
-
-    def _orphaned(self, session: Session, now: float, effects: list[Effect]) -> None:
-        """Wait for a verifier, but not for ever (clause L-4)."""
-        if session.orphan_since is None:
-            session.orphan_since = now
-            effects.append(SetTimer(("verifier", session.id), now + self.config.verifier_patience))
+        leader_workers.let_go(self, session, effects)
 
 
 # ---------------------------------------------------------------- helpers
@@ -626,7 +485,3 @@ def _unexpected(message: object, clause: str, who: str) -> PeerError:
 
 def _end_of(session: Session, finish: Finish) -> End:
     return End(finish=int(finish), position=session.chain.position, digest=session.chain.digest, stats=session.stats())
-
-
-def _code(code: int) -> ErrorCode:
-    return ErrorCode(code) if code in ErrorCode._value2member_map_ else ErrorCode.COMPUTE_FAILED
