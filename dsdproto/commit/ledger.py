@@ -44,6 +44,8 @@ class Ledger:
     committed: int = field(init=False)
     """position, prompt included"""
     committed_height: int = 0
+    finished: bool = False
+    """the end of the stream is committed, and stays so when a later leader has it voted on once more"""
 
     def __post_init__(self) -> None:
         self.chain = chain_of(self.contract)
@@ -53,11 +55,6 @@ class Ledger:
     def founded(cls, record: Founded, group: tuple[bytes, ...]) -> Ledger:
         """An empty ledger."""
         return cls(record.session, record.contract, group)
-
-    @property
-    def finished(self) -> bool:
-        """The end of the stream is committed."""
-        return self.finish is not None and self.committed_height >= self.height
 
     @property
     def empty(self) -> bool:
@@ -171,6 +168,7 @@ class Ledger:
         if commit.height <= self.committed_height or commit.position < self.committed:
             return False
         self.committed, self.committed_height = commit.position, commit.height
+        self.finished |= self.finish is not None and commit.height >= self.height
         return True
 
     # ------------------------------------------------------------ after a restart
@@ -198,7 +196,7 @@ class Ledger:
 
     def replay_committed(self, record: Committed) -> None:
         """Apply the stored knowledge that the end of the stream is committed."""
-        self.committed, self.committed_height = record.position, record.height
+        self.committed, self.committed_height, self.finished = record.position, record.height, True
 
     @property
     def end_committed(self) -> Committed:
