@@ -5,109 +5,44 @@
     async with open_node(NodeConfig(roles=(Role.LEADER, Role.VERIFIER), target="smollm2", identity=identity)) as node:
         print(node.address)
 
-``python -m reference_nodes.node --config JSON`` runs one in a process of its own (see :func:`config_of`) and says
-on stdout, in one JSON line, when it is ready.
+``python -m reference_nodes.node --config JSON`` runs one in a process of its own (see :mod:`reference_nodes.config`)
+and says on stdout, in one JSON line, when it is ready.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import importlib.metadata
 import json
 import logging
 import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import trio
 
-from dsdproto.effects import Effect
 from dsdproto.identity import node_id_text
-from dsdproto.node import LOCAL_NEAR, NodeMachine
-from dsdproto.registry import MAX_PAYLOAD, VERSION, Feature, Role
-from dsdproto.roles.client import Clients, SessionItem
-from dsdproto.roles.drafter import Drafter, DrafterConfig
-from dsdproto.roles.leader import Leader, LeaderConfig
-from dsdproto.roles.leader_session import Note
-from dsdproto.roles.verifier import Verifier, VerifierConfig
-from dsdproto.roles.voter import Voter, VoterConfig
-from dsdproto.wire.messages import Hello, Limits, ModelOffer
+from dsdproto.node import LOCAL_NEAR
+from dsdproto.registry import Role
+from dsdproto.wire.messages import Hello
+from reference_nodes.assembly import hello_of, load_models, machine_of, restore_votes, sink_of, wake_voter
 from reference_nodes.client import NoLeader, SessionBook
+from reference_nodes.config import ConfigError, NodeConfig, config_of, parse_address
 from reference_nodes.discovery import announce, browse, open_multicast
 from reference_nodes.errors import NodeError
 from reference_nodes.host import Host, HostFailed
 from reference_nodes.interfaces import choose_interfaces
 from reference_nodes.journal_sqlite import SqliteJournal
-from reference_nodes.link import MAX_OUTBOUND, Link, LinkOptions
-from reference_nodes.offers import Say, load_drafter, load_verifier
-from reference_nodes.peers import Peers, Redial
+from reference_nodes.link import Link, LinkOptions
+from reference_nodes.offers import Say
+from reference_nodes.peers import Peers
 from reference_nodes.transport import Opened, PlainTransport, TlsTransport
-from reference_nodes.trust import NodeIdentity, load_identity
 from reference_nodes.txt import Description
-from reference_nodes.votes import open_votes
 
 log = logging.getLogger("dsdp.node")
-
-HEARTBEAT_MS = 5000
-VOTING_HEARTBEAT_MS = 1000
-"""Where a session can go on without its leader, a silent one is noticed after four of these. Shorter would take every
-hiccup of a wireless link for a death."""
-MAX_CHANNELS = 4096
-
-
-class ConfigError(NodeError):
-    """A node cannot be run as configured."""
-
-    code = "config"
-
-
-@dataclass(frozen=True)
-class NodeConfig:
-    """What a node is to be. Only ``roles`` and ``identity`` have no useful default."""
-
-    roles: tuple[Role, ...] = ()
-    identity: NodeIdentity | None = None
-    """None only with ``plain_loopback``"""
-    name: str = "node"
-    """for people: log lines and the announcement"""
-    target: str | None = None
-    """model that the verifier role runs (see :func:`reference_nodes.models_store.locate`)"""
-    draft: str | None = None
-    """model that the drafter role runs"""
-    draft_for: str | None = None
-    """target that ``draft`` is for, where it has no vocabulary of its own; default: ``target``"""
-    host: str | None = "127.0.0.1"
-    """address to listen on; None: do not listen"""
-    port: int = 0
-    """0: any free one"""
-    peers: tuple[str, ...] = ()
-    """HOST:PORT each, dialed for as long as the node runs"""
-    interfaces: tuple[str, ...] | None = None
-    """announce and look for peers by mDNS on these; (): the usual ones; None: no mDNS"""
-    plain_loopback: bool = False
-    """no TLS and no proof of identity: for tests on loopback only"""
-    heartbeat_ms: int | None = None
-    """None: :data:`VOTING_HEARTBEAT_MS` for voters and clients, else :data:`HEARTBEAT_MS`"""
-    max_outbound: int = MAX_OUTBOUND
-    """bytes that may wait to be sent on one link before its peer counts as too slow"""
-    redial: Redial = field(default_factory=Redial)
-    seed: int | None = None
-    """of the jitter in redialing; None: from the system"""
-    leader: LeaderConfig = field(default_factory=LeaderConfig)
-    voter: VoterConfig = field(default_factory=VoterConfig)
-    store: Path | None = None
-    """directory of what a voter must never lose; None: where its identity lies"""
-    max_nodes: int = 63
-    """largest tree of one VERIFY"""
-    max_rows: int = 64
-    """rows of one forward of the verifier"""
 
 
 class Node:
@@ -188,11 +123,11 @@ async def open_node(config: NodeConfig, say: Say = log.info) -> AsyncIterator[No
     Raises :class:`ConfigError`, what loading models raises (ModelError, BackendError), what an identity's check of its
     validity raises, :class:`HostFailed` for a bug; never an exception group.
     """
-    loaded = await _load(config, say)
-    hello = _hello(config, loaded)
+    loaded = await load_models(config, say)
+    hello = hello_of(config, loaded)
     book = SessionBook()
     executors = {role: item.executor for role, item in loaded.items()}
-    host = Host(_machine(config, hello, loaded), executors, deliver=_sink(book))
+    host = Host(machine_of(config, hello, loaded), executors, deliver=sink_of(book))
     node = Node(config, hello, host, book)
     transport = TlsTransport(config.identity) if config.identity is not None else PlainTransport()
     options = LinkOptions(hello, config.max_outbound)
@@ -211,13 +146,13 @@ async def open_node(config: NodeConfig, say: Say = log.info) -> AsyncIterator[No
     )
     async with AsyncExitStack() as stack:
         if Role.VOTER in config.roles:
-            node.votes = await trio.to_thread.run_sync(_restore, config, host.machine, say)
+            node.votes = await trio.to_thread.run_sync(restore_votes, config, host.machine, say)
             host.journals[Role.VOTER] = node.votes
             stack.callback(node.votes.close)
         nursery = node.nursery = await stack.enter_async_context(_nursery())
         await nursery.start(host.run)
         if node.votes is not None:
-            await host.call(_wake)
+            await host.call(wake_voter)
         await nursery.start(node.peers.run)
         if config.host is not None:
             await _listen(node, nursery)
@@ -258,111 +193,6 @@ def _leaves(fault: BaseException) -> list[BaseException]:
 
 
 # ---------------------------------------------------------------- parts
-
-
-async def _load(config: NodeConfig, say: Say) -> dict[Role, Any]:
-    roles = config.roles
-    if not roles:
-        raise ConfigError("a node needs at least one role.", "Roles are client, leader, drafter, verifier, voter.")
-    if Role.VOTER in roles and config.identity is None and config.store is None:
-        raise ConfigError("a voter without an identity needs a directory for its votes.", "Set `store`.")
-    if config.identity is None and not config.plain_loopback:
-        raise ConfigError("a node needs an identity.", "Run `dsdp init` or `dsdp join TOKEN` first.")
-    loaded: dict[Role, Any] = {}
-    if Role.VERIFIER in roles:
-        if config.target is None:
-            raise ConfigError("the verifier role needs a model.", "Name one with --model.")
-        loaded[Role.VERIFIER] = await trio.to_thread.run_sync(load_verifier, config.target, say)
-    if Role.DRAFTER in roles:
-        if config.draft is None:
-            raise ConfigError("the drafter role needs a draft model.", "Name one with --draft-model.")
-        target = config.draft_for or config.target
-        loaded[Role.DRAFTER] = await trio.to_thread.run_sync(load_drafter, config.draft, target, say)
-    if loaded:
-        # Vocabularies are hundreds of thousands of objects that never die. Left among the living, each full collection
-        # walks them: a stall of 50 to 120 ms, several times a second under load.
-        gc.collect()
-        gc.freeze()
-    return loaded
-
-
-def _hello(config: NodeConfig, loaded: Mapping[Role, Any]) -> Hello:
-    identity = config.identity
-    models: tuple[ModelOffer, ...] = tuple(item.offer for item in loaded.values())
-    return Hello(
-        version_min=VERSION,
-        version_max=VERSION,
-        node_id=os.urandom(32) if identity is None else identity.node_id,
-        instance=os.urandom(8),
-        roles=tuple(sorted(int(role) for role in set(config.roles))),
-        cluster=bytes(16) if identity is None else identity.cluster_id,
-        features=tuple(sorted(int(feature) for feature in Feature)),
-        limits=Limits(max_payload=MAX_PAYLOAD, max_channels=MAX_CHANNELS, heartbeat_ms=_heartbeat_ms(config)),
-        models=models,
-        nonce=os.urandom(16),
-        agent=f"dsdp-reference/{importlib.metadata.version('dsdp')}",
-    )
-
-
-def _heartbeat_ms(config: NodeConfig) -> int:
-    if config.heartbeat_ms is not None:
-        return config.heartbeat_ms
-    return VOTING_HEARTBEAT_MS if {Role.CLIENT, Role.VOTER} & set(config.roles) else HEARTBEAT_MS
-
-
-def _machine(config: NodeConfig, hello: Hello, loaded: Mapping[Role, Any]) -> NodeMachine:
-    machine = NodeMachine(hello)
-    if Role.CLIENT in config.roles:
-        machine.roles[Role.CLIENT] = Clients()
-    if Role.LEADER in config.roles:
-        machine.roles[Role.LEADER] = Leader(config.leader, machine.channel)
-    if Role.VOTER in config.roles:
-        machine.roles[Role.VOTER] = Voter(config.voter, hello.node_id)
-    if Role.DRAFTER in loaded:
-        machine.roles[Role.DRAFTER] = Drafter(DrafterConfig(loaded[Role.DRAFTER].offer))
-    if Role.VERIFIER in loaded:
-        target = loaded[Role.VERIFIER]
-        rows = min(config.max_rows, target.backend.max_rows)
-        machine.roles[Role.VERIFIER] = Verifier(
-            VerifierConfig(target.offer, max_nodes=min(config.max_nodes, rows - 1), max_rows=rows)
-        )
-    return machine
-
-
-def _restore(config: NodeConfig, machine: NodeMachine, say: Say) -> SqliteJournal:
-    """Open the voter's journal and replay it. Raises JournalError."""
-    directory = config.store or (config.identity and config.identity.directory)
-    assert directory is not None
-    votes = open_votes(directory, machine.hello.node_id)
-    try:
-        voter = machine.roles[Role.VOTER]
-        assert isinstance(voter, Voter)
-        voter.restore(votes.load())
-        if voter.seats:
-            say(f"{len(voter.seats)} sessions are known from before")
-    except BaseException:
-        votes.close()
-        raise
-    return votes
-
-
-def _wake(machine: NodeMachine, now: float) -> list[Effect]:
-    voter = machine.roles[Role.VOTER]
-    assert isinstance(voter, Voter)
-    return machine.perform(Role.VOTER, voter.wake(now), now)
-
-
-def _sink(book: SessionBook) -> Any:
-    def deliver(item: Any) -> None:
-        match item:
-            case SessionItem():
-                book.deliver(item)
-            case Note(text, session):
-                log.info("%s%s", "" if session is None else f"session {session.hex()[:8]}: ", text)
-            case _:
-                log.info("%s", item)
-
-    return deliver
 
 
 async def _listen(node: Node, nursery: trio.Nursery) -> None:
@@ -411,51 +241,11 @@ def _status(node: Node) -> str:
     return status_text(node)
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """(host, port) from HOST:PORT or [IPV6]:PORT. Raises :class:`ConfigError`."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{text!r} is not an address.", "Write HOST:PORT, or [ADDRESS]:PORT for IPv6.")
-    return host, int(port)
-
-
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
 # ---------------------------------------------------------------- a process of its own
-
-
-def config_of(document: Mapping[str, Any]) -> NodeConfig:
-    """A configuration from JSON: the fields of :class:`NodeConfig` by name. Roles are names; ``home`` and ``identity``
-    say in which directory which identity lies; ``leader``, ``voter`` and ``redial`` are objects, ``store`` is a path.
-    Raises :class:`ConfigError`.
-    """
-    values = dict(document)
-    home = values.pop("home", None)
-    try:
-        if "roles" in values:
-            values["roles"] = tuple(Role[name.upper()] for name in values["roles"])
-        for key in ("peers", "interfaces"):
-            if values.get(key) is not None:
-                values[key] = tuple(values[key])
-        if "leader" in values:
-            values["leader"] = LeaderConfig(**values["leader"])
-        if "voter" in values:
-            values["voter"] = VoterConfig(**values["voter"])
-        if values.get("store") is not None:
-            values["store"] = Path(values["store"])
-        if "redial" in values:
-            values["redial"] = Redial(**values["redial"])
-        if values.get("identity") is not None:
-            values["identity"] = load_identity(Path(home), values["identity"])
-        return NodeConfig(**values)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"configuration: {type(error).__name__}: {error}") from error
 
 
 async def run_node(config: NodeConfig, ready: Any = None) -> int:
