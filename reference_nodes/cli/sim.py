@@ -6,13 +6,12 @@ import argparse
 import json
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from reference_nodes.cli.options import UsageError, add_command, add_json, count
-from reference_nodes.simulator.chart import chart
-from reference_nodes.simulator.checks import CHECKS
-from reference_nodes.simulator.examples import EXAMPLES, example_chart
-from reference_nodes.simulator.mutants import MUTANTS
+from reference_nodes.simulator.examples import EXAMPLES, example_chart, page
+from reference_nodes.simulator.mutants import MUTANTS, planted
 from reference_nodes.simulator.progress import SwarmProgress
 from reference_nodes.simulator.report import explain, mutant_table
 from reference_nodes.simulator.runner import run
@@ -48,7 +47,7 @@ def add(parsers: Any) -> None:
         "Print the sequence chart of a normal case, of the crash of a leader or of a partition.",
         "dsdp sim chart normal\ndsdp sim chart partition",
     )
-    charts.add_argument("example", choices=tuple(EXAMPLES))
+    charts.add_argument("example", choices=(*EXAMPLES, "all"), help="all: a page with all of them, in Markdown")
     mutants = add_command(
         kinds,
         "mutants",
@@ -171,10 +170,6 @@ def _summary(swarm: Swarm) -> str:
 def _run(args: argparse.Namespace) -> int:
     if args.json and args.chart:
         raise UsageError("--json prints one object, --chart a chart: choose one")
-    from contextlib import nullcontext
-
-    from reference_nodes.simulator.mutants import planted
-
     with planted(args.mutant) if args.mutant else nullcontext():
         outcome = run(draw(args.seed))
         if args.shrink:
@@ -195,7 +190,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _chart(args: argparse.Namespace) -> int:
-    print(example_chart(args.example), end="")
+    print(page() if args.example == "all" else example_chart(args.example), end="")
     return 0
 
 
@@ -226,5 +221,3 @@ def _mutants(args: argparse.Namespace) -> int:
         print(mutant_table(results), end="")
     return 0 if all(swarm.found for swarm in results.values()) else 1
 
-
-__all__ = ["CHECKS", "add", "chart", "seed_range"]

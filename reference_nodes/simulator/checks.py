@@ -5,7 +5,7 @@ Each check has a name, which the table of planted bugs refers to:
 =============  =====================================================================================================
 agreement      no two nodes ever hold different tokens to be committed at a position
 one-writer     no two different blocks are accepted at one height of one view
-promise        a voter stores no block of a view older than one it has promised
+promise        a voter promises no view older than one it has promised, and stores no block of one
 stored-first   no VOTE leaves a voter before what it speaks of is durable there
 stream         what a client is given has no gap, repetition or change, and is the target's own where numbers are equal
 durability     what a client was given is durable at a majority of its session's voters, then and ever after
@@ -131,7 +131,9 @@ class Checker:
                 self.logs.setdefault(key, DurableLog(chain_of(record.contract)))
             case Promised():
                 log = self.logs[key]
-                log.promised = max(log.promised, record.view)
+                if record.view < log.promised:
+                    raise Violation("promise", f"{node.name} promises view {record.view} after {log.promised}")
+                log.promised = record.view
             case Accepted():
                 self._accepted(node.name, record, self.logs[key])
             case Forgotten():

@@ -1,7 +1,7 @@
 """The charts that stand in the specification: a normal case, the crash of a leader, a partition.
 
 They are runs like any other, so they show what the machines do, not what somebody thinks that they do. To make them
-again: ``dsdp sim chart NAME``.
+again: ``dsdp sim chart NAME``, or ``dsdp sim chart all > docs/charts.md`` for the page with all of them.
 """
 
 from __future__ import annotations
@@ -92,3 +92,18 @@ def example_chart(name: str) -> str:
     if outcome.violation is not None:
         raise outcome.violation
     return chart(outcome.trace, lanes_of(scenario), keep=_keep)
+
+
+def page() -> str:
+    """All charts with what they show, in Markdown: docs/charts.md."""
+    parts = [
+        "# Sequence charts of the `quorum` profile\n",
+        "Printed by the simulator from runs of the reference machines; a test makes them again and compares. "
+        "`dsdp sim chart all > docs/charts.md` replaces this page.\n",
+        "`o---->` is a message when it arrives, `#` a record that is durable, `*` what the client is given, `t` a "
+        "timer, `X` a crash, `/` a link that is gone, `+` one that came up. `5+1` is one token at position 5. What "
+        "roles of one node tell each other is not shown.\n",
+    ]
+    for name, (text, _) in EXAMPLES.items():
+        parts.append(f"## {name}\n\n{text}\n\n```\n{example_chart(name)}```\n")
+    return "\n".join(parts)

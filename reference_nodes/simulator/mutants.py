@@ -15,7 +15,7 @@ from dsdproto.commit.ballot import Ballot
 from dsdproto.commit.ledger import Ledger
 from dsdproto.commit.quorum import leader_of
 from dsdproto.commit.records import Accepted, Promised
-from dsdproto.effects import Effect, Persist, Refuse, Send
+from dsdproto.effects import Effect, Persist, Refuse, Send, SetTimer
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.registry import ErrorCode
 from dsdproto.roles import leader_commit
@@ -109,22 +109,25 @@ def promise_is_forgotten_by_a_restart(original):
 @mutant("Q-13", (Voter, "_check_promise"))
 def older_view_is_promised_again(original):
     """ENLIST of a view older than the promised one is taken."""
+    return _tolerant(original, ErrorCode.VIEW_STALE)
 
+
+def _tolerant(original, code):
     def check(self, seat, message, group, own):
         try:
             original(self, seat, message, group, own)
         except PeerError as error:
-            if error.code is not ErrorCode.VIEW_STALE:
+            if error.code is not code:
                 raise
 
     return check
 
 
-@mutant("Q-16, Q-21", (Voter, "_enlist"), (Voter, "_leader_gone"), (Ledger, "accept"))
+@mutant("Q-14, Q-16, Q-21", (Voter, "_enlist"), (Voter, "_check_promise"), (Ledger, "accept"))
 def older_leader_is_not_fenced_off(original):
-    """A leader whose view was overtaken keeps its channel, and its blocks are accepted."""
-    if original.__name__ == "_leader_gone":
-        return lambda self, key, now, effects: _gone_but_heard(original, self, key, now, effects)
+    """A newer view is promised at any time; the older leader keeps its channel, and its blocks are accepted."""
+    if original.__name__ == "_check_promise":
+        return _tolerant(original, ErrorCode.LEADER_ALIVE)
     if original.__name__ == "accept":
         return lambda self, prepare: _of_any_view(original, self, prepare)
 
@@ -139,13 +142,6 @@ def older_leader_is_not_fenced_off(original):
     return enlist
 
 
-def _gone_but_heard(original, voter, key, now, effects):
-    seat = voter._by_leader.get(key)
-    original(voter, key, now, effects)
-    if seat is not None and key[0] in voter._peers:
-        voter._by_leader[key] = seat
-
-
 def _of_any_view(original, ledger, prepare):
     promised, ledger.promised = ledger.promised, prepare.view
     try:
@@ -154,9 +150,19 @@ def _of_any_view(original, ledger, prepare):
         ledger.promised = promised
 
 
-@mutant("Q-15", (voter_module, "next_view"), (Voter, "_check_promise"))
+@mutant("Q-15", (voter_module, "next_view"), (Voter, "_check_promise"), (Voter, "wake"))
 def view_is_used_twice(original):
-    """A node takes over with the view that it led before, after a restart or a resignation."""
+    """A leader that starts again goes on at once, in the view that it led before."""
+    if original.__name__ == "wake":
+
+        def wake(self, now):
+            effects = original(self, now)
+            return [
+                replace(effect, at=now) if isinstance(effect, SetTimer) and effect.key[0] == "suspect" else effect
+                for effect in effects
+            ]
+
+        return wake
     if original.__name__ == "_check_promise":
 
         def check(self, seat, message, group, own):

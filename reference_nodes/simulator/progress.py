@@ -1,4 +1,7 @@
-"""How far a swarm is, on stderr: one line that is rewritten on a terminal, a line every ten seconds elsewhere."""
+"""How far a swarm is, on stderr: one line that is rewritten on a terminal, a line every ten seconds elsewhere.
+
+What it found is said at once: a long campaign may never come to its end.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ class SwarmProgress:
         self._terminal = stream.isatty()
         self._last = time.monotonic()
         self._shown = False
+        self._told: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -30,6 +34,10 @@ class SwarmProgress:
             self._stream.flush()
 
     def __call__(self, swarm: Swarm, seeds: int) -> None:
+        for found in swarm.found:
+            if found.seed not in self._told:
+                self._told.add(found.seed)
+                self._write(f"seed {found.seed}: {found.check}: {found.text.splitlines()[0]}", keep=True)
         now = time.monotonic()
         if now - self._last < EVERY[self._terminal]:
             return
@@ -39,7 +47,11 @@ class SwarmProgress:
             f"{self._label}: {swarm.seeds} of {seeds} seeds, {len(swarm.found)} violations, "
             f"{swarm.seeds / swarm.seconds:.0f} seeds/s, {duration(left)} left"
         )
-        self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
+        self._write(text)
+
+    def _write(self, text: str, *, keep: bool = False) -> None:
+        start = "\r\x1b[K" if self._terminal else ""
+        self._stream.write(f"{start}{text}" + ("\n" if keep or not self._terminal else ""))
         self._stream.flush()
 
 

@@ -49,7 +49,7 @@ def _scenario(scenario: Scenario) -> list[str]:
     said = [
         f"{each.name} {_plain(getattr(scenario, each.name))}"
         for each in fields(Scenario)
-        if each.name not in ("seed", "faults", "conditions")
+        if each.name not in ("seed", "members", "faults", "conditions")
         and getattr(scenario, each.name) != getattr(plain, each.name)
     ]
     said += [
