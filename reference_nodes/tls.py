@@ -30,7 +30,7 @@ from reference_nodes.connect_errors import (
 from reference_nodes.tls_stream import TlsStream
 from reference_nodes.trust import NodeIdentity
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 4.0
 
 Stream = TlsStream
 

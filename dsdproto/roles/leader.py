@@ -317,7 +317,8 @@ class Leader:
         if event.session in self.sessions or len(self.sessions) >= self.config.max_sessions:
             return
         session = self._session(event.session, None, event.contract, event.committed, event.max_drafters)
-        session.answers, session.opened = event.answers, True
+        # A voter that crashed before it stored its first promise does not know what the founder answered with.
+        session.answers, session.opened = event.answers if event.answers.model else None, True
         if not event.finished:
             try:
                 _, session.answers = choose_verifier(session, self.peers, self.sessions.values(), any_profile=True)

@@ -239,13 +239,16 @@ def resign(leader: Leader, session: Session, error: PeerError, now: float, effec
 
 
 def dismiss(leader: Leader, session: Session, reason: DismissReason, effects: list[Effect]) -> None:
-    """Let the voters go."""
+    """Let the voters go. One that does not hold the committed end is not told that the session ended (clause Q-37)."""
     ballot = session.ballot
     assert ballot is not None
     for member in ballot.members.values():
-        if member.key is not None:
-            leader.by_voter.pop(member.key, None)
-            effects.append(Send(*member.key, Dismiss(reason=int(reason))))
+        if member.key is None:
+            continue
+        leader.by_voter.pop(member.key, None)
+        lacks_end = session.opened and member.voted < ballot.height
+        said = DismissReason.RESIGNED if lacks_end else reason
+        effects.append(Send(*member.key, Dismiss(reason=int(said))))
 
 
 def _no_quorum(session: Session, text: str) -> PeerError:

@@ -68,7 +68,8 @@ class Seat:
     leader: Key | None = None
     """open channel of the promised view's leader"""
     tries: int = 0
-    """times that it asked its own leader to take over since it last had a leader"""
+    """times that it asked its own leader to take over since it last accepted a block: a promise alone is no reason to
+    be hasty again, or two candidates could depose each other in step for ever (clause Q-42)"""
     tried: int = 0
     """the last view that it asked for: another voter may have promised a later one meanwhile (clause Q-42)"""
     active: float = 0.0
@@ -202,7 +203,7 @@ class Voter:
             effects.append(Refuse(*seat.leader, PeerError(ErrorCode.SESSION_EXISTS, "Q-16", text)))
         if (message.model, message.profile) != (ledger.model, ledger.profile):
             effects += self.readers.leave(message.session, "the stream goes on with another numeric profile: resume")
-        seat.leader, seat.tries, seat.tried, seat.active = key, 0, 0, now
+        seat.leader, seat.active = key, now
         self._by_leader[key] = seat
         promised = ledger.promise(message)
         effects.append(CancelTimer(("suspect", message.session)))
@@ -244,6 +245,7 @@ class Voter:
     def _prepare(self, key: Key, seat: Seat, message: Prepare, now: float, effects: list[Effect]) -> None:
         seat.active = now
         accepted = seat.ledger.accept(message)
+        seat.tries = seat.tried = 0
         vote = Send(*key, Vote(view=message.view, height=message.height, digest=message.digest))
         # A repeated block may still be on its way to the disk, so this vote queues behind it like any other.
         effects.append(Persist(accepted or seat.ledger.promise_again(), (vote,)))
