@@ -12,6 +12,7 @@ the clock and the links (SPEC.md, clause Q-53).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable
@@ -41,7 +42,8 @@ LONGEST_PAUSE = 1.0
 
 async def keep_going(node: Node, session: Session, client: Client, patience: float, scope: trio.CancelScope) -> None:
     """Resume ``session`` wherever it is interrupted, until it is over or ``scope`` is cancelled."""
-    with scope:
+    # BrokenResourceError: the node has ended, which is told by whoever ended it.
+    with scope, contextlib.suppress(trio.BrokenResourceError):
         while client.state is not ClientState.INTERRUPTED:
             if client.over:
                 return
