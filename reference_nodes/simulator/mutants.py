@@ -406,23 +406,34 @@ def adopted_log_is_not_proposed(original):
 def client_reads_before_the_commit(original):
     """A block goes to the client when it is proposed."""
 
-    def propose(session, base, tokens, block, now, effects):
+    def propose(session, height, base, tokens, block, now, effects):
         if session.client is not None and block is not None:
             effects.append(Send(*session.client, block))
-        original(session, base, tokens, None, now, effects)
+        original(session, height, base, tokens, None, now, effects)
 
     return propose
 
 
-@mutant("Q-34", (leader_commit, "propose"))
-def height_is_used_twice(original):
-    """Every second block of a leader has the height of the one before."""
+@mutant("Q-23, Q-34", (leader_commit, "propose"), (Ledger, "_repeated"))
+def two_blocks_have_one_height(original):
+    """Every second block of a leader has the height of the one before; voters vote for a height that they know."""
+    if original.__name__ == "_repeated":
+        return lambda self, prepare, end: None
 
-    def propose(session, base, tokens, block, now, effects):
-        if session.height % 2 == 0 and session.ballot is not None and session.ballot.pending:
-            session.height -= 1
-        original(session, base, tokens, block, now, effects)
+    def propose(session, height, base, tokens, block, now, effects):
+        again = height % 2 == 0 and session.ballot.pending
+        original(session, height - bool(again), base, tokens, block, now, effects)
 
     return propose
 
 
+@mutant("Q-34", (Ballot, "adopt"))
+def heights_begin_anew_after_a_takeover(original):
+    """A new leader counts its blocks from 1 again."""
+
+    def adopt(self, chain):
+        finish = original(self, chain)
+        self.height = 0
+        return finish
+
+    return adopt
