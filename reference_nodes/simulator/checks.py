@@ -25,7 +25,7 @@ from dsdproto.commit.quorum import majority, split_group
 from dsdproto.commit.records import Accepted, Forgotten, Founded, Promised
 from dsdproto.invariants import InvariantBroken, check_node
 from dsdproto.prefix import PrefixChain
-from dsdproto.registry import Role
+from dsdproto.registry import Finish, Role
 from dsdproto.session import chain_of
 from dsdproto.wire.messages import Contract, Vote
 from reference_nodes.simulator.cluster import name_of
@@ -110,8 +110,15 @@ class Checker:
         self._agree("the client", session, stream, position + 1, stream.position)
         self._check_durable(session, "when the client was given it")
 
-    def completed(self, session: bytes) -> None:
-        """The client was told that the stream is complete."""
+    def completed(self, session: bytes, finish: int, closing: bool) -> None:
+        """The client was told that the stream is complete.
+
+        :param closing: it has asked for no more.
+        """
+        if finish == Finish.CLOSED and closing:
+            return
+        if finish != Finish.LENGTH:
+            raise Violation("stream", f"the stream ended with finish {finish!r}")
         stream = self.streams.setdefault(session, chain_of(self.contract))
         count = stream.position - len(self.contract.prompt)
         if count != self.contract.max_tokens:
@@ -184,9 +191,8 @@ class Checker:
 
     def observed(self, node: SimNode, event: Any) -> None:
         """A node's machine handled an event."""
-        roles = node.machine.roles
-        voter = roles.get(Role.VOTER)
-        if voter is not None:
+        voter = node.machine.roles.get(Role.VOTER)
+        if voter is not None and voter.seats:
             for session, seat in voter.seats.items():
                 ledger = seat.ledger
                 key = (node.name, node.life, session)

@@ -15,6 +15,7 @@ from dsdproto.roles.client import (
     Completed,
     Failed,
     Interrupted,
+    Resumed,
     SessionItem,
 )
 from reference_nodes.simulator.checks import Checker, Violation
@@ -38,7 +39,10 @@ class ClientDriver:
     """opened so far"""
     interruptions: int = 0
     client: Client | None = None
+    closing: bool = False
+    """it has asked for no more at least once"""
     _turn: int = field(init=False)
+    _closed_at: tuple[int, int] | None = None
     _failures: int = 0
     _attempt: int = 0
     _heard: float = 0.0
@@ -112,6 +116,14 @@ class ClientDriver:
     def _perform(self, effects: list[Effect], now: float) -> None:
         self.node.perform(self.node.machine.perform(Role.CLIENT, effects, now))
 
+    def _close_if_enough(self) -> None:
+        """Ask for no more, again on each channel: the word may have been lost with the last one."""
+        enough, client = self.cluster.scenario.closes_after, self.client
+        if not enough or client is None or len(client.tokens) < enough or client.at == self._closed_at:
+            return
+        self.closing, self._closed_at = True, client.at
+        self._perform(self.cluster.clients.close(client.session), self.node.now)
+
     # ------------------------------------------------------------ what it is given
 
     def _deliver(self, item: SessionItem) -> None:
@@ -120,8 +132,11 @@ class ClientDriver:
             case Committed(position, tokens, _):
                 self._failures = 0
                 self.checker.delivered(item.session, position, tokens)
-            case Completed():
-                self.checker.completed(item.session)
+                self._close_if_enough()
+            case Resumed():
+                self._close_if_enough()
+            case Completed(finish):
+                self.checker.completed(item.session, finish, self.closing)
                 self.done = True
             case Interrupted():
                 self.interruptions += 1

@@ -75,6 +75,8 @@ class Scenario:
     prompt: tuple[int, ...] = (3, 1, 4, 1, 5)
     opens_at: int = 0
     """number of the member that the client tries first"""
+    closes_after: int = 0
+    """tokens after which the client asks for no more; 0: never"""
     temperature: float = 0.0
     sampling_seed: int = 1
     numerics: Numerics = Numerics.EQUAL
@@ -132,7 +134,7 @@ def draw(seed: int, commit: CommitProfile = CommitProfile.QUORUM) -> Scenario:
         reorder=rng.choice((0.0, 0.1, 0.5)) if storm else 0.0,
         late=rng.choice((0.01, 0.1, 1.0)),
     )
-    tokens = min(60, 4 + int(rng.expovariate(1 / 6)))
+    tokens = min(60, 4 + int(rng.expovariate(1 / 5)))
     delay, forward, sync = rng.choice((0.0, 0.0002, 0.005, 0.05)), rng.choice((0.001, 0.01, 0.05)), rng.choice(SYNCS)
     undisturbed = 0.01 + 4 * delay + 2 * sync + tokens * max(forward, sync / 4)
     faults, chaos = _faults(rng, names, undisturbed, heartbeat)
@@ -144,6 +146,7 @@ def draw(seed: int, commit: CommitProfile = CommitProfile.QUORUM) -> Scenario:
         tokens=tokens,
         prompt=rng.choice(PROMPTS),
         opens_at=rng.randrange(members),
+        closes_after=rng.randrange(1, tokens) if rng.random() < 0.1 else 0,
         temperature=rng.choice((0.0, 0.8)),
         sampling_seed=rng.randrange(SEEDS),
         numerics=numerics,
