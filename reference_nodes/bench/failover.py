@@ -95,7 +95,8 @@ async def bench_failover(args: argparse.Namespace, prompts: list[Prompt], logs: 
             which = number % len(asked)
             whole = expected[which].tokens
             at = chance.randrange(len(whole) // 8, max(len(whole) * 3 // 4, len(whole) // 8 + 1))
-            progress(f"run {number + 1}: {args.fault}", number, args.runs)
+            so_far = f", stalls so far {statistics.median(each.stall for each in runs):.2f} s" if runs else ""
+            progress(f"run {number + 1}: {args.fault}{so_far}", number, args.runs)
             run = await one_run(cluster, asked[which], args.fault, number % VOTERS, at, args.patience)
             runs.append(run)
             compared.append(run.compare(whole))
