@@ -1,4 +1,4 @@
-"""``dsdp sim``: the fault simulator. Swarms of seeds, single runs, sequence charts, planted bugs."""
+"""``dsdp sim``: the fault simulator. Swarms of seeds, single runs, charts, planted bugs, all of a small case."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
+from reference_nodes.cli import sim_explore
 from reference_nodes.cli.options import UsageError, add_command, add_json, count
 from reference_nodes.simulator.examples import EXAMPLES, example_chart, page
 from reference_nodes.simulator.mutants import MUTANTS, planted
@@ -63,6 +64,7 @@ def add(parsers: Any) -> None:
     mutants.add_argument("--only", default="", metavar="NAMES", help="these, with commas between them")
     _add_jobs(mutants)
     add_json(mutants)
+    sim_explore.add(kinds)
 
 
 def _add_swarm(kinds: Any) -> None:

@@ -1,0 +1,521 @@
+"""One node of an exhaustive exploration: its machine, its disk and its timers, moved one step at a time.
+
+The machines are the real ones: a :class:`~dsdproto.node.NodeMachine` with leader and voter. The verifier on board is
+scripted (:class:`OnBoard`): each life of each node says other tokens, so that two leaders never agree by chance. Time
+stands still; a timer fires when the exploration says so, and whose patience ends then is its choice as well.
+
+What depends on one node alone is checked here, at each step: nothing is promised or voted for before it is durable,
+durable promises never go down, and what a voter serves or a client is given is what is committed.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from dsdproto.commit.quorum import next_view
+from dsdproto.commit.records import VoterRecord
+from dsdproto.effects import (
+    CancelTimer,
+    CloseLink,
+    Compute,
+    Computed,
+    Deliver,
+    Effect,
+    LinkDown,
+    LinkUp,
+    Persist,
+    Received,
+    Refuse,
+    Send,
+    SetTimer,
+    TimerFired,
+)
+from dsdproto.errors import PeerError
+from dsdproto.invariants import check_node
+from dsdproto.node import NodeMachine
+from dsdproto.prefix import PrefixChain
+from dsdproto.registry import VERSION, CommitProfile, ErrorCode, Method, Role, Scope
+from dsdproto.roles.client import Client, ClientState
+from dsdproto.roles.leader import Leader, LeaderConfig
+from dsdproto.roles.leader_session import Answers, Session
+from dsdproto.roles.voter import Seat, Voter, VoterConfig
+from dsdproto.session import chain_of, finish_of
+from dsdproto.wire.messages import (
+    Assign,
+    Assigned,
+    Contract,
+    Enlist,
+    Enlisted,
+    Hello,
+    Limits,
+    ModelOffer,
+    Sampling,
+    Verdict,
+    Verify,
+    Vote,
+)
+from dsdproto.wire.schema import SPECS
+
+NODES = 3
+NAMES = ("ada", "bob", "cid")
+SESSION = bytes(16)
+PROMPT = (63,)
+CLIENT_LINK = 100
+END = -1
+"""Stands behind the last token of a stream that has ended."""
+NOW = 0.0
+LONG_AGO = -1e9
+Send3 = tuple[int, int, Any]
+"""(number of the receiver, channel, message)"""
+
+
+class Broken(Exception):
+    """A state that must not be; ``check`` names the rule."""
+
+    def __init__(self, check: str, text: str) -> None:
+        super().__init__(f"{check}: {text}")
+        self.check = check
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Makers:
+    """The machines that nodes are made of; a test of the exploration plants a bug in one."""
+
+    leader: type[Leader] = Leader
+    voter: type[Voter] = Voter
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all nodes of one exploration have in common."""
+
+    contract: Contract
+    makers: Makers
+    verify_apart: bool
+    """a verdict is a step of its own; otherwise it is there at once"""
+
+
+def contract_for(blocks: int) -> Contract:
+    """A stream that ends after this many blocks of one token."""
+    return Contract(
+        prompt=PROMPT,
+        sampling=Sampling(method=int(Method.COUPLED), temperature=0, top_k=0, top_p=65536, seed=0),
+        max_tokens=blocks,
+        stop_tokens=(),
+        vocabulary_size=64,
+        vocabulary_digest=bytes(32),
+        model="",
+        commit_profile=int(CommitProfile.QUORUM),
+    )
+
+
+OFFER = ModelOffer(
+    role=int(Role.VERIFIER),
+    name="scripted",
+    vocabulary_size=64,
+    vocabulary_digest=bytes(32),
+    max_context=64,
+    profile=bytes(32),
+    profile_text="",
+)
+
+
+@lru_cache
+def hello_of(number: int, models: tuple[ModelOffer, ...] = ()) -> Hello:
+    """What a node says of itself; to others it does not show its verifier, so that each leader uses its own."""
+    name = NAMES[number] if number < NODES else "client"
+    roles = (Role.LEADER, Role.VERIFIER, Role.VOTER) if number < NODES else (Role.CLIENT,)
+    return Hello(
+        version_min=VERSION,
+        version_max=VERSION,
+        node_id=name.encode().ljust(32, b"\0"),
+        instance=bytes(8),
+        roles=tuple(sorted(map(int, roles))),
+        cluster=bytes(16),
+        features=(),
+        limits=Limits(max_payload=1 << 20, max_channels=1024, heartbeat_ms=1000),
+        models=models,
+        nonce=bytes(16),
+        agent="exploration",
+    )
+
+
+GROUP = tuple(hello_of(number).node_id for number in range(NODES))
+LEADER_CONFIG = LeaderConfig(group_size=NODES)
+VOTER_CONFIG = VoterConfig()
+
+
+@dataclass(slots=True)
+class OnBoard:
+    """A verifier that says ``token`` whatever the prefix: at once, or when its work is said to be done."""
+
+    token: int
+    apart: bool
+    chains: dict[tuple[int, int], PrefixChain] = field(default_factory=dict)
+    contract: Contract | None = None
+
+    def handle(self, event: Any, now: float) -> list[Effect]:
+        match event:
+            case Received(link, channel, Assign() as assign):
+                self.contract = assign.contract
+                self.chains[(link, channel)] = chain_of(assign.contract, assign.committed)
+                answer = Assigned(model="scripted", profile=bytes(32), profile_text="", max_nodes=0, max_context=64)
+                return [Send(link, channel, answer)]
+            case Received(link, channel, Verify() as verify):
+                if self.apart:
+                    return [Compute((link, channel, verify.round), None)]
+                return self._verdict((link, channel), verify.round)
+            case Computed((link, channel, number)):
+                return self._verdict((link, channel), number) if (link, channel) in self.chains else []
+            case Received(link, channel):  # RELEASE, ERROR
+                self.chains.pop((link, channel), None)
+        return []
+
+    def _verdict(self, key: tuple[int, int], number: int) -> list[Effect]:
+        assert self.contract is not None
+        chain = self.chains[key]
+        chain.append(self.token)
+        finish = finish_of(self.contract, chain, 64)
+        verdict = Verdict(
+            round=number, accepted=0, token=self.token, digest=chain.short, margin=0, finish=finish and int(finish)
+        )
+        return [Send(*key, verdict)]
+
+
+@dataclass(slots=True)
+class Member:
+    """All that the next step of one node depends on."""
+
+    setting: Setting
+    number: int
+    machine: NodeMachine
+    durable: Voter
+    """what the records that are durable say, replayed as after a restart"""
+    records: list[VoterRecord] = field(default_factory=list)
+    pending: list[Persist] = field(default_factory=list)
+    """asked for, not durable yet, in order"""
+    life: int = 0
+    alive: bool = True
+    suspects: bool = False
+    """the voter's timer runs"""
+    jobs: list[Any] = field(default_factory=list)
+    """work of the verifier on board"""
+    asked: dict[tuple[int, int], int] = field(default_factory=dict)
+    """by channel, the view of an ENLIST that was not answered yet"""
+    client: Client | None = None
+    """the one who opened the session here"""
+
+    # ------------------------------------------------------------ life
+
+    @classmethod
+    def new(cls, setting: Setting, number: int) -> Member:
+        """A node in its first life, with an empty disk."""
+        member = cls(setting, number, NodeMachine(hello_of(number, (OFFER,))), Voter(VOTER_CONFIG, GROUP[number]))
+        member._boot([])
+        return member
+
+    def _boot(self, out: list[Send3]) -> None:
+        machine = self.machine = NodeMachine(hello_of(self.number, (OFFER,)))
+        token = 1 + self.number + NODES * self.life
+        machine.roles[Role.VERIFIER] = OnBoard(token, self.setting.verify_apart)
+        machine.roles[Role.LEADER] = self.setting.makers.leader(LEADER_CONFIG, machine.channel)
+        voter = machine.roles[Role.VOTER] = self.setting.makers.voter(VOTER_CONFIG, GROUP[self.number])
+        voter.restore(self.records)
+        self._perform(machine.start(NOW), out)
+        self._perform(machine.perform(Role.VOTER, voter.wake(NOW), NOW), out)
+
+    @property
+    def voter(self) -> Voter:
+        return self.machine.roles[Role.VOTER]  # type: ignore[return-value]
+
+    @property
+    def session(self) -> Session | None:
+        """The one that this node leads."""
+        return self.machine.roles[Role.LEADER].sessions.get(SESSION)  # type: ignore[attr-defined]
+
+    # ------------------------------------------------------------ steps
+
+    def step(self, event: tuple[Any, ...]) -> list[Send3]:
+        """Take one step; returns what leaves the node, in order. Raises :class:`Broken`."""
+        out: list[Send3] = []
+        kind, *about = event
+        getattr(self, f"_step_{kind}")(out, *about)
+        if self.alive:
+            check_node(self.machine)
+            self._check_ballot()
+        return out
+
+    def _step_recv(self, out: list[Send3], peer: int, channel: int, message: Any) -> None:
+        if isinstance(message, Enlist):
+            self.asked[(peer + 1, channel)] = message.view
+        self._handle(Received(peer + 1, channel, message), out)
+
+    def _step_up(self, out: list[Send3], peer: int) -> None:
+        self._handle(LinkUp(peer + 1, hello_of(peer), frozenset(), self.number < peer), out)
+
+    def _step_down(self, out: list[Send3], peer: int) -> None:
+        self.asked = {key: view for key, view in self.asked.items() if key[0] != peer + 1}
+        # A link that comes up again has the same number here; what waited to be sent on the old one never leaves.
+        self.pending = [replace(effect, then=_without(effect.then, peer + 1)) for effect in self.pending]
+        self._handle(LinkDown(peer + 1, "lost"), out)
+
+    def _step_sync(self, out: list[Send3]) -> None:
+        effect = self.pending.pop(0)
+        _, record = effect.record
+        before = self.durable.seats.get(SESSION)
+        promised = before.ledger.promised if before else 0
+        self.records.append(record)
+        self.durable.restore([record])
+        after = self.durable.seats.get(SESSION)  # none: the session is forgotten
+        if after is not None and after.ledger.promised < promised:
+            text = f"{self.name} stored the promise of view {after.ledger.promised} after that of view {promised}"
+            raise Broken("promise", text)
+        self._perform(self.machine.persisted(effect, NOW), out)
+
+    def _step_suspect(self, out: list[Send3]) -> None:
+        self.suspects = False
+        self._handle(TimerFired((Role.VOTER, ("suspect", SESSION))), out)
+
+    def _step_patience(self, out: list[Send3], member: int) -> None:
+        """The leader has waited too long for one member, and not for another."""
+        self._tick(out, since=NOW, late=GROUP[member])
+
+    def _step_resign(self, out: list[Send3]) -> None:
+        """The leader has been without a majority for too long."""
+        self._tick(out, since=LONG_AGO, late=None)
+
+    def _step_ask(self, out: list[Send3]) -> None:
+        """The leader asks again those that have no channel."""
+        self._tick(out, since=NOW, late=None)
+
+    def _tick(self, out: list[Send3], since: float, late: bytes | None) -> None:
+        assert self.session is not None and self.session.ballot is not None
+        ballot = self.session.ballot
+        ballot.since = since
+        for member in ballot.members.values():
+            if member.waiting is not None:
+                member.waiting = LONG_AGO if member.node_id == late else NOW
+        self._handle(TimerFired((Role.LEADER, ("commit", SESSION))), out)
+        ballot.since = NOW
+
+    def _step_verdict(self, out: list[Send3]) -> None:
+        self._handle(Computed(self.jobs.pop(0)), out)
+
+    def _step_crash(self, out: list[Send3]) -> None:
+        """All that is not durable is gone."""
+        self.alive = self.suspects = False
+        self.machine = NodeMachine(hello_of(self.number))
+        self.pending, self.jobs, self.asked, self.client = [], [], {}, None
+
+    def _step_restart(self, out: list[Send3]) -> None:
+        self.alive, self.life = True, self.life + 1
+        self._boot(out)
+
+    def _step_open(self, out: list[Send3]) -> None:
+        """A client asks this node to lead the session."""
+        if CLIENT_LINK not in self.machine.links:
+            self._handle(LinkUp(CLIENT_LINK, hello_of(NODES), frozenset(), False), out)
+        client = self.client = Client(SESSION, self.setting.contract, max_drafters=0, origins=False)
+        channel = 1
+        while (CLIENT_LINK, channel) in self.machine._owner:
+            channel += 2
+        for effect in client.open(CLIENT_LINK, channel):
+            assert isinstance(effect, Send)
+            self._handle(Received(CLIENT_LINK, channel, effect.message), out)
+
+    # ------------------------------------------------------------ effects
+
+    def _handle(self, event: Any, out: list[Send3]) -> None:
+        self._perform(self.machine.handle(event, NOW), out)
+
+    def _perform(self, effects: list[Effect], out: list[Send3]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(link, channel, message):
+                    self._send(link, channel, message, out)
+                case Refuse(link, channel, error):
+                    self._check_refusal(link, error)
+                    self._send(link, channel, error.reply, out)
+                case Persist():
+                    self.pending.append(effect)
+                case Compute(job):
+                    self.jobs.append(job)
+                case SetTimer((Role.VOTER, ("suspect", _))):
+                    self.suspects = True
+                case CancelTimer((Role.VOTER, ("suspect", _))):
+                    self.suspects = False
+                case SetTimer() | CancelTimer() | Deliver():
+                    continue  # times pass when the exploration says so; notes are for people
+                case CloseLink():
+                    raise Broken("honest", f"{self.name} hangs up: {effect.reason}")
+
+    def _send(self, link: int, channel: int, message: Any, out: list[Send3]) -> None:
+        if link == CLIENT_LINK:
+            if self.client is not None:
+                self.client.handle(Received(link, channel, message), NOW)
+            return
+        match message:
+            case Vote():
+                self._check_durable(message.view, message.height, message.digest)
+            case Enlisted():
+                self._check_promised(self.asked.pop((link, channel)))
+        out.append((link - 1, channel, message))
+
+    # ------------------------------------------------------------ what must hold here
+
+    @property
+    def name(self) -> str:
+        return NAMES[self.number]
+
+    def _check_refusal(self, link: int, error: PeerError) -> None:
+        """Nodes that follow the rules never contradict each other's ledgers, nor break a connection's rules."""
+        if error.code is ErrorCode.LEDGER_MISMATCH or error.scope is Scope.CONNECTION:
+            raise Broken("honest", f"{self.name} refuses {NAMES[link - 1] if link > 0 else 'itself'}: {error}")
+
+    def _check_durable(self, view: int, height: int, digest: bytes | None = None) -> None:
+        seat = self.durable.seats.get(SESSION)
+        label = (seat.ledger.view, seat.ledger.height) if seat else (0, 0)
+        if label < (view, height):
+            said, held = f"{height} of view {view}", f"{label[1]} of view {label[0]}"
+            raise Broken("stored-first", f"{self.name} votes for height {said}; durable there is {held}")
+        if digest is not None and seat is not None:
+            chain = seat.ledger.chain
+            if not any(chain.names(position, digest) for position in range(chain.position + 1)):
+                raise Broken("stored-first", f"{self.name} votes for a block that its durable log does not hold")
+
+    def _check_promised(self, view: int) -> None:
+        seat = self.durable.seats.get(SESSION)
+        if seat is None or seat.ledger.promised < view:
+            durable = "none" if seat is None else f"that of view {seat.ledger.promised}"
+            raise Broken("stored-first", f"{self.name} says that it promised view {view}; durable there is {durable}")
+
+    def _check_ballot(self) -> None:
+        """What the leader counts of its own voter is durable: between the two nothing is seen from outside."""
+        if self.session is None or self.session.ballot is None:
+            return
+        own = self.session.ballot.members[GROUP[self.number]]
+        if own.report is not None:
+            self._check_promised(self.session.ballot.view)
+        if own.voted:
+            self._check_durable(self.session.ballot.view, own.voted)
+
+    def visible(self) -> list[tuple[int, ...]]:
+        """The prefixes that somebody can see to be committed here: :data:`END` behind a stream that has ended."""
+        seen = []
+        seat = self.voter.seats.get(SESSION) if self.alive else None
+        if seat is not None:
+            seen.append(committed_of(seat))
+        if self.client is not None:
+            seen.append(self.client.tokens + (END,) * (self.client.state is ClientState.ENDED))
+        return [prefix for prefix in seen if prefix]
+
+    def log(self) -> tuple[int, ...]:
+        """The durable log, :data:`END` behind a block that ends the stream."""
+        seat = self.durable.seats.get(SESSION)
+        if seat is None:
+            return ()
+        return seat.ledger.chain.tokens_from(len(PROMPT)) + (END,) * (seat.ledger.finish is not None)
+
+    # ------------------------------------------------------------ what may come next
+
+    def channels(self, peer: int) -> frozenset[int]:
+        """Channels of a link that this node still listens to."""
+        return frozenset(channel for link, channel in self.machine._owner if link == peer + 1)
+
+    def next_view(self) -> int | None:
+        """The view that this node would take up if its voter's timer fired."""
+        seat = self.voter.seats.get(SESSION) if self.alive and self.suspects else None
+        if seat is None or seat.leader is not None or seat.ledger.finished:
+            return None
+        return next_view(max(seat.ledger.promised, seat.tried), seat.number, NODES)
+
+    def timeouts(self) -> list[tuple[Any, ...]]:
+        """What the leader's patience may do."""
+        ballot = self.session.ballot if self.alive and self.session is not None else None
+        if ballot is None:
+            return []
+        others = [member for member in ballot.members.values() if member.node_id != ballot.own]
+        found: list[tuple[Any, ...]] = [
+            ("patience", GROUP.index(member.node_id))
+            for member in others
+            if member.key is not None and member.waiting is not None
+        ]
+        if not ballot.adopted or len(ballot.enlisted) < ballot.majority:
+            found.append(("resign",))
+        if any(member.key is None and GROUP.index(member.node_id) + 1 in self.machine.links for member in others):
+            found.append(("ask",))
+        return found
+
+    def check_readers(self) -> None:
+        """Clients that resume here now, from every prefix that is committed, get the rest of it and nothing else."""
+        seat = self.voter.seats.get(SESSION) if self.alive else None
+        if seat is None:
+            return
+        whole = committed_of(seat)
+        tokens = tuple(token for token in whole if token != END)
+        link = CLIENT_LINK + 1
+        for held in range(len(tokens) + 1):
+            client = Client(SESSION, self.setting.contract, max_drafters=0, origins=False)
+            client.group, client.state = GROUP, ClientState.INTERRUPTED
+            client.chain.extend(tokens[:held])
+            channel = 2 * held + 1
+            self.voter.handle(LinkUp(link, hello_of(NODES), frozenset(), False), NOW)
+            for ask in client.resume(link, channel):
+                assert isinstance(ask, Send)
+                for effect in self.voter.handle(Received(link, channel, ask.message), NOW):
+                    message = effect.error.reply if isinstance(effect, Refuse) else getattr(effect, "message", None)
+                    client.handle(Received(link, channel, message), NOW)
+            got = client.tokens + (END,) * (client.state is ClientState.ENDED)
+            if got != whole:
+                raise Broken("stream", f"resuming at {self.name} with {held} tokens gives {got}, committed is {whole}")
+            self.voter.handle(LinkDown(link, "done"), NOW)
+
+
+def committed_of(seat: Seat) -> tuple[int, ...]:
+    """What a voter knows to be committed, after the prompt."""
+    ledger = seat.ledger
+    tokens = ledger.chain.tokens_from(len(PROMPT))[: ledger.committed - len(PROMPT)]
+    return tokens + (END,) * ledger.finished
+
+
+def _without(effects: tuple[Effect, ...], link: int) -> tuple[Effect, ...]:
+    return tuple(effect for effect in effects if getattr(effect, "link", None) != link)
+
+
+# ---------------------------------------------------------------- copies
+
+_IMMUTABLE = {Hello, Contract, LeaderConfig, VoterConfig, ModelOffer, Setting, LinkUp, Persist, Answers, *SPECS}
+
+
+class Freezer:
+    """Copies of members by way of bytes; what cannot change is shared between copies."""
+
+    def __init__(self) -> None:
+        self._shared: list[Any] = []
+        self._numbers: dict[int, int] = {}
+
+    def dump(self, member: Member) -> bytes:
+        file = io.BytesIO()
+        pickler = pickle.Pickler(file, pickle.HIGHEST_PROTOCOL)
+        pickler.persistent_id = self._number  # type: ignore[method-assign]
+        pickler.dump(member)
+        return file.getvalue()
+
+    def load(self, blob: bytes) -> Member:
+        unpickler = pickle.Unpickler(io.BytesIO(blob))
+        unpickler.persistent_load = self._shared.__getitem__  # type: ignore[method-assign,assignment]
+        return unpickler.load()
+
+    def _number(self, value: Any) -> int | None:
+        if type(value) not in _IMMUTABLE:
+            return None
+        number = self._numbers.get(id(value))
+        if number is None:
+            number = self._numbers[id(value)] = len(self._shared)
+            self._shared.append(value)  # and so it lives, and its id is its own
+        return number
