@@ -28,7 +28,7 @@ AGREEMENT = 0.7
 """of the drafters with the target, token by token"""
 FORWARD = 0.02
 """Seconds of a forward of the target, which is what SmolLM2 takes on a processor: drafts have time to arrive."""
-SLOW = 1.0
+SLOW = 1.5
 """The same while a test waits for something else than tokens."""
 
 

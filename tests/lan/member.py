@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
+import threading
 from typing import Any
 
 import trio
@@ -31,12 +31,18 @@ class Slow:
 
     def __init__(self, executor: Executor, forward: float) -> None:
         self._executor = executor
-        self.forward = forward
+        self._forward = forward
+        self._hurry = threading.Event()
 
     def run(self, work: VerifyWork) -> VerifyDone:
         if work.score:
-            time.sleep(self.forward)
+            self._hurry.wait(self._forward)
         return self._executor.run(work)
+
+    def take(self, forward: float) -> None:
+        """Seconds from now on; a forward that is under way ends at once."""
+        hurry, self._hurry, self._forward = self._hurry, threading.Event(), forward
+        hurry.set()
 
 
 async def report_links(node: Node) -> None:
@@ -60,7 +66,7 @@ async def serve(options: dict[str, Any]) -> None:
         async for command in commands():
             match command:
                 case {"do": "forward", "seconds": seconds} if slow is not None:
-                    slow.forward = seconds
+                    slow.take(seconds)
         nursery.cancel_scope.cancel()
 
 

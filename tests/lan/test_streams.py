@@ -1,8 +1,8 @@
 """Streams under the `quorum` profile on a network whose parts fail: the client gets all of it, once, unchanged.
 
 Each fault strikes in the middle of a stream and stays until its effect was seen and the stream has gone on under it;
-then it ends, and the stream goes on to its end. Every token is compared with the target alone as it comes. All
-scenarios run on the best network that there is; on a further one a few do, the others with ``-m slow``.
+then it ends, and the stream goes on to its end. Every token is compared with the target alone as it comes. Most
+scenarios run on the best network that there is, a few on each; the rest with ``-m slow``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tests.lan.cluster import DRAFTERS, NODES, READER, Cluster, Stream, open_clu
 from tests.lan.lan import Delay, kinds
 
 LEADER, FOLLOWER, OTHER = NODES
-BEFORE = 40
+BEFORE = 30
 """tokens before a fault"""
-UNDER = 60
+UNDER = 40
 """tokens under it, once its effect was seen"""
-TOKENS = 250
+TOKENS = 160
 BEST = kinds()[0]
 
 
@@ -90,7 +90,7 @@ def test_the_leader_is_killed(cluster: Cluster) -> None:
     finish(cluster, stream)
 
 
-@everywhere
+@mostly
 def test_a_follower_is_killed(cluster: Cluster) -> None:
     stream = begin(cluster)
     cluster.kill(FOLLOWER)
@@ -137,12 +137,12 @@ def test_both_followers_hang(cluster: Cluster) -> None:
 @mostly
 def test_rolling_restarts(cluster: Cluster) -> None:
     """Each node leaves in good order and comes back; one of them led, so somebody else does now."""
-    stream = begin(cluster, 3 * TOKENS)
+    stream = begin(cluster, 2 * TOKENS)
     for machine in NODES:
         with cluster.slow():
             cluster.processes[machine].leave()
             cluster.restart(machine)
-        stream.more(UNDER // 2)
+        stream.more(UNDER)
     stream.until_event("Resumed")
     finish(cluster, stream)
 
@@ -159,7 +159,8 @@ def test_rolling_kills(cluster: Cluster) -> None:
     finish(cluster, stream)
 
 
-@mostly
+@pytest.mark.slow
+@everywhere
 def test_all_drafters_are_killed(cluster: Cluster) -> None:
     stream = begin(cluster)
     for machine in DRAFTERS:
@@ -172,7 +173,7 @@ def test_all_drafters_are_killed(cluster: Cluster) -> None:
 # ---------------------------------------------------------------- cables
 
 
-@everywhere
+@mostly
 def test_the_leader_is_unplugged(cluster: Cluster) -> None:
     stream = begin(cluster)
     cluster.lan.unplug(LEADER)
@@ -219,7 +220,8 @@ def test_leader_and_follower_are_parted(cluster: Cluster) -> None:
     finish(cluster, stream)
 
 
-@mostly
+@pytest.mark.slow
+@everywhere
 def test_the_leader_is_parted_from_both_followers(cluster: Cluster) -> None:
     """The client still hears it, but it may not commit (clause Q-43)."""
     stream = begin(cluster)
@@ -232,14 +234,11 @@ def test_the_leader_is_parted_from_both_followers(cluster: Cluster) -> None:
 
 
 @mostly
-@pytest.mark.parametrize("both", [True, False], ids=["both ways", "one way"])
-def test_leader_and_client_are_parted(cluster: Cluster, both: bool) -> None:
+def test_nothing_gets_from_the_leader_to_the_client(cluster: Cluster) -> None:
     """Another voter serves the client."""
     stream = begin(cluster)
     with cluster.slow():
         cluster.lan.cut(LEADER, READER)
-        if both:
-            cluster.lan.cut(READER, LEADER)
         stream.until_event("Resumed")
     stream.more(UNDER)
     cluster.lan.heal()
@@ -311,7 +310,7 @@ def strike(cluster: Cluster, rng: random.Random) -> str:
 def test_storm(cluster: Cluster, seed: int) -> None:
     """Ten faults, drawn by a seed, strike one stream; during the last, 3 % of all packets are lost as well."""
     rng = random.Random(seed)
-    stream = begin(cluster, 10 * TOKENS)
+    stream = begin(cluster, 8 * TOKENS)
     for number in range(10):
         if number == 9:
             cluster.lan.lose(0.03)
