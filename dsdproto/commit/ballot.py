@@ -36,6 +36,8 @@ class Member:
     """highest height that it voted for in this view; survives its channel, for what is stored stays stored"""
     waiting: float | None = None
     """since when it owes an answer"""
+    untold: bool = False
+    """more is committed than it was told on this channel"""
 
     @property
     def enlisted(self) -> bool:
@@ -102,6 +104,7 @@ class Ballot:
         for member in self.members.values():
             if member.key == key:
                 member.key = member.report = member.waiting = None
+                member.untold = False
 
     def by_key(self, key: Key) -> Member:
         """The member behind an open channel."""

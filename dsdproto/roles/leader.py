@@ -100,6 +100,8 @@ class LeaderConfig:
     """blocks that may wait for votes before rounds pause (clause Q-36)"""
     vote_patience: float = 2.0
     """seconds that a voter may take to answer ENLIST or PREPARE (clause Q-44)"""
+    tell_within: float = 0.05
+    """seconds that the news of a commit may wait for a block to travel with (clause Q-39)"""
     resign_after: float = 2.0
     """seconds without a majority before the leader gives up (clause Q-43)"""
 
@@ -190,6 +192,8 @@ class Leader:
             self.next_round(session, now, effects)
         elif kind == "commit":
             leader_commit.tick(self, session, now, effects)
+        elif kind == "tell":
+            leader_commit.tell_all(session, effects)
         elif kind == "answer":
             leader_workers.answer_due(self, session, now, effects)
         elif kind == "verifier" and session.orphan_since is not None:
@@ -468,7 +472,7 @@ class Leader:
         self.finished += 1
         if session.ballot is not None:
             leader_commit.dismiss(self, session, reason, effects)
-            effects.append(CancelTimer(("commit", session.id)))
+            effects += [CancelTimer(("commit", session.id)), CancelTimer(("tell", session.id))]
         leader_workers.let_go(self, session, effects)
 
 

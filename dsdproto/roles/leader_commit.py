@@ -14,7 +14,7 @@ from dsdproto.effects import LOCAL_NEAR, Deliver, Effect, LinkUp, Refuse, Send, 
 from dsdproto.errors import PeerError
 from dsdproto.registry import DismissReason, ErrorCode, Finish, Role, Scope
 from dsdproto.roles.leader_session import Key, Note, Session
-from dsdproto.wire.messages import Block, Commit, Dismiss, Enlist, Enlisted, Error, Prepare, Vote
+from dsdproto.wire.messages import Block, Dismiss, Enlist, Enlisted, Error, Prepare, Vote
 
 if TYPE_CHECKING:
     from dsdproto.roles.leader import Leader
@@ -132,9 +132,23 @@ def _bring_up(session: Session, ballot: Ballot, member: Member, now: float, effe
         member.waiting = now
         effects.append(Send(*member.key, prepare))
     # Votes that came on an earlier channel may have committed what this member is sent only now.
+    _tell(session, ballot, member, effects)
+
+
+def _tell(session: Session, ballot: Ballot, member: Member, effects: list[Effect]) -> None:
+    """COMMIT, if anything is committed in this view."""
     commit = ballot.commit(session.chain)
-    if commit is not None:
+    member.untold = False
+    if commit is not None and member.key is not None:
         effects.append(Send(*member.key, commit))
+
+
+def tell_all(session: Session, effects: list[Effect]) -> None:
+    """No block came along to carry the news of the last one's commit (clause Q-39)."""
+    assert session.ballot is not None
+    for member in session.ballot.enlisted:
+        if member.untold:
+            _tell(session, session.ballot, member, effects)
 
 
 def propose(
@@ -165,6 +179,8 @@ def propose(
         if member.sent == 0:
             _bring_up(session, ballot, member, now, effects)
             continue
+        if member.untold:
+            _tell(session, ballot, member, effects)
         member.sent = height
         member.waiting = now if member.waiting is None else member.waiting
         effects.append(Send(*member.key, prepare))
@@ -175,15 +191,18 @@ def _committed(
 ) -> None:
     if session.client is not None:
         effects += [Send(*session.client, proposal.block) for proposal in committed if proposal.block is not None]
-    commit = ballot.commit(session.chain)
-    assert isinstance(commit, Commit)
+    ended = committed[-1].finish is not None
     for member in ballot.enlisted:
-        assert member.key is not None
-        if member.sent >= commit.height:
-            effects.append(Send(*member.key, commit))
-    if committed[-1].finish is not None:
+        if member.sent < ballot.committed_height:
+            continue
+        if ended or member.node_id == ballot.own:
+            _tell(session, ballot, member, effects)
+        else:  # beside the next block the news costs next to nothing
+            member.untold = True
+    if ended:
         leader.ended(session, effects)
     else:
+        effects.append(SetTimer(("tell", session.id), now + leader.config.tell_within))
         leader.next_round(session, now, effects)
 
 
