@@ -17,9 +17,10 @@ from dsdproto.commit.ballot import Ballot
 from dsdproto.effects import Effect, Persist, Send
 from dsdproto.roles.voter import Seat, Voter
 from dsdproto.wire.messages import Enlist, Enlisted, Vote
-from reference_nodes.simulator.explore import Bounds, Exploration, explore
-from reference_nodes.simulator.small_node import END, Freezer, Makers
-from reference_nodes.simulator.small_state import name_of
+from reference_nodes.simulator.explore import Exploration, explore
+from reference_nodes.simulator.explore_report import Bounds
+from reference_nodes.simulator.small_setting import END, Makers
+from reference_nodes.simulator.small_state import Freezer, name_of
 
 QUIET = Bounds(crashes=0, drops=0, timeouts=0)
 

@@ -9,7 +9,8 @@ from dataclasses import fields
 from typing import Any
 
 from reference_nodes.cli.options import add_command, add_json, count
-from reference_nodes.simulator.explore import Bounds, Report, explore, show_progress
+from reference_nodes.simulator.explore import explore
+from reference_nodes.simulator.explore_report import Bounds, Progress, Report
 
 HELP = {
     "blocks": "blocks of one token each; the last one ends the stream",
@@ -47,10 +48,8 @@ def add(kinds: Any) -> None:
 
 def _explore(args: argparse.Namespace) -> int:
     bounds = Bounds(**{bound.name: getattr(args, bound.name) for bound in fields(Bounds)})
-    shown = sys.stderr.isatty()
-    report = explore(bounds, max_states=args.max_states, progress=show_progress if shown else None)
-    if shown:
-        print(file=sys.stderr)
+    with Progress(sys.stderr) as progress:
+        report = explore(bounds, max_states=args.max_states, progress=progress)
     if args.json:
         print(json.dumps(report.as_json()))
     else:

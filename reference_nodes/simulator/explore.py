@@ -18,104 +18,38 @@ A step changes one node and what it sends, so steps of nodes are remembered: a g
 
 from __future__ import annotations
 
-import sys
 import time
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from itertools import combinations
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
 from dsdproto.registry import ErrorCode
 from dsdproto.wire.messages import Error
-from reference_nodes.simulator.chart import Entry, chart
-from reference_nodes.simulator.small_node import (
+from reference_nodes.simulator.explore_report import Bounds, Report, Violation, tell
+from reference_nodes.simulator.small_node import Member
+from reference_nodes.simulator.small_setting import (
+    DOWN,
     END,
+    INTO,
     NAMES,
     NODES,
+    PAIR_OF,
+    PAIRS,
+    ROAD,
+    ROADS,
     Broken,
-    Freezer,
     Makers,
-    Member,
     Setting,
     contract_for,
 )
-from reference_nodes.simulator.small_state import name_of
+from reference_nodes.simulator.small_state import Freezer, name_of
 
-PAIRS = tuple(combinations(range(NODES), 2))
-ROADS = tuple((a, b) for pair in PAIRS for a, b in (pair, pair[::-1]))
-ROAD = {road: number for number, road in enumerate(ROADS)}
-INTO = tuple(tuple((number, a) for number, (a, b) in enumerate(ROADS) if b == node) for node in range(NODES))
-"""by node: the roads that lead to it, and from whom"""
-PAIR_OF = tuple(PAIRS.index((min(road), max(road))) for road in ROADS)
-DOWN: tuple[int, None] = (0, None)
-"""Stands in a queue for the news that the link is lost."""
 State = Struct(f"<{NODES}I{len(ROADS)}IHB4B")
 """name of each node; what is on each road; what was seen to be committed; which links are up; what is left of bounds"""
 Action = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How far the exploration goes. Everything within is explored."""
-
-    blocks: int = 2
-    """of one token each; the last one ends the stream"""
-    views: int = 2
-    """views 0 to this minus 1 may be taken up"""
-    crashes: int = 1
-    drops: int = 1
-    """links that break (those of a crashed node break for nothing)"""
-    timeouts: int = 1
-    """times that a leader's patience ends, in one of the ways that it can; voters' timers are not counted"""
-    opens: int = 1
-    """times that a client asks the first node to lead the session, the founding included"""
-    verify_apart: bool = False
-    """a verdict is a step of its own"""
-    notice_apart: bool = False
-    """each end of a broken link learns of it in a step of its own; otherwise both do at once"""
-
-
-@dataclass(slots=True)
-class Violation:
-    check: str
-    text: str
-    steps: list[str]
-    chart: str
-
-
-@dataclass(slots=True)
-class Report:
-    """What an exploration found. ``violations`` is empty or holds the shortest one."""
-
-    bounds: Bounds
-    states: int = 0
-    transitions: int = 0
-    depth: int = 0
-    """steps on the longest of the shortest ways to a state"""
-    ends: int = 0
-    """states in which nothing can happen any more"""
-    complete: int = 0
-    """of them, those in which the whole stream is committed"""
-    node_states: list[int] = field(default_factory=list)
-    node_steps: int = 0
-    """steps of nodes that were really made; all others were remembered"""
-    refusals: dict[str, int] = field(default_factory=dict)
-    """by error code, node steps in which a node refused another"""
-    seconds: float = 0.0
-    finished: bool = False
-    """all states within the bounds were visited"""
-    violations: list[Violation] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``--json``; ``violations`` is their number."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "violations"}
-        values["bounds"] = asdict(self.bounds)
-        values["violations"] = len(self.violations)
-        values["found"] = [asdict(violation) for violation in self.violations]
-        return values
 
 
 class Exploration:
@@ -403,7 +337,7 @@ class Exploration:
             way.append(self.actions[by[at]])
             at = parents[at]
         way.reverse()
-        steps, picture = self.tell(way)
+        steps, picture = tell(self, way)
         if isinstance(error, Broken):
             return Violation(error.check, error.text, steps, picture)
         return Violation("exception", f"{type(error).__name__}: {error}", steps, picture)
@@ -414,64 +348,6 @@ class Exploration:
             known = self.action_ids[action] = len(self.actions)
             self.actions.append(action)
         return known
-
-    # ------------------------------------------------------------ telling
-
-    def tell(self, way: list[Action]) -> tuple[list[str], str]:
-        """A way from the start, step by step, and its chart."""
-        state = self.start
-        trace: list[Entry] = []
-        lines: list[str] = []
-        for number, action in enumerate(way, start=1):
-            entries = self._entries(state, action, float(number))
-            trace += entries
-            lines.append(chart(entries, NAMES).splitlines()[-1].strip() if entries else str(action))
-            try:
-                state = self.after(state, action)
-            except Exception:  # the last step is the one that breaks a rule
-                break
-        return lines, chart(trace, NAMES)
-
-    def _entries(self, state: tuple[int, ...], action: Action, at: float) -> list[Entry]:
-        kind, number = action[0], action[1]
-        match kind:
-            case "recv":
-                name, other = NAMES[number], NAMES[action[3]]
-                item = self.items[self.queues[state[NODES + action[2]]][0]]
-                if item is DOWN:
-                    return [(at, "down", name, other, "noticed")]
-                return [(at, "recv", other, name, item[1])]
-            case "sync":
-                member = self.freezer.load(self.blobs[number][state[number]])
-                return [(at, "stored", NAMES[number], "", member.pending[0].record)]
-            case "suspect":
-                return [(at, "timer", NAMES[number], "", (_Voter, ("suspects: its leader is to take over",)))]
-            case "timeout":
-                what = {"patience": "a voter is too slow", "resign": "no majority", "ask": "asks again"}[action[2]]
-                return [(at, "timer", NAMES[number], "", (_Leader, (what,)))]
-            case "crash":
-                return [(at, "crash", NAMES[number], "", "killed")]
-            case "restart":
-                return [(at, "restart", NAMES[number], "", None)]
-            case "drop" | "connect":
-                a, b = (NAMES[end] for end in PAIRS[number])
-                return [(at, "down" if kind == "drop" else "up", a, b, "it breaks")]
-            case "open":
-                return [(at, "deliver", NAMES[number], "", _Text("takes OPEN of a client"))]
-        return [(at, "deliver", NAMES[number], "", _Text("its verifier answers"))]
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    name: str
-
-
-_Voter, _Leader = _Owner("voter"), _Owner("leader")
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,9 +394,3 @@ def explore(
 ) -> Report:
     """Visit all states within ``bounds``; stops at the first that breaks a rule, which is one of the nearest."""
     return Exploration(bounds or Bounds(), makers).run(max_states=max_states, progress=progress)
-
-
-def show_progress(report: Report) -> None:
-    """One line on stderr, overwritten."""
-    text = f"\r{report.states:,} states, depth {report.depth}, {report.seconds:.0f} s"
-    print(text, end="", file=sys.stderr, flush=True)

@@ -1,8 +1,9 @@
 """One node of an exhaustive exploration: its machine, its disk and its timers, moved one step at a time.
 
 The machines are the real ones: a :class:`~dsdproto.node.NodeMachine` with leader and voter. The verifier on board is
-scripted (:class:`OnBoard`): each life of each node says other tokens, so that two leaders never agree by chance. Time
-stands still; a timer fires when the exploration says so, and whose patience ends then is its choice as well.
+scripted (:class:`~reference_nodes.simulator.small_setting.OnBoard`): each life of each node says other tokens, so that
+two leaders never agree by chance. Time stands still; a timer fires when the exploration says so, and whose patience
+ends then is its choice as well.
 
 What depends on one node alone is checked here, at each step: nothing is promised or voted for before it is durable,
 durable promises never go down, and what a voter serves or a client is given is what is committed.
@@ -10,10 +11,7 @@ durable promises never go down, and what a voter serves or a client is given is 
 
 from __future__ import annotations
 
-import io
-import pickle
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 from dsdproto.commit.quorum import next_view
@@ -37,154 +35,32 @@ from dsdproto.effects import (
 from dsdproto.errors import PeerError
 from dsdproto.invariants import check_node
 from dsdproto.node import NodeMachine
-from dsdproto.prefix import PrefixChain
-from dsdproto.registry import VERSION, CommitProfile, ErrorCode, Method, Role, Scope
+from dsdproto.registry import ErrorCode, Role, Scope
 from dsdproto.roles.client import Client, ClientState
-from dsdproto.roles.leader import Leader, LeaderConfig
-from dsdproto.roles.leader_session import Answers, Session
-from dsdproto.roles.voter import Seat, Voter, VoterConfig
-from dsdproto.session import chain_of, finish_of
-from dsdproto.wire.messages import (
-    Assign,
-    Assigned,
-    Contract,
-    Enlist,
-    Enlisted,
-    Hello,
-    Limits,
-    ModelOffer,
-    Sampling,
-    Verdict,
-    Verify,
-    Vote,
+from dsdproto.roles.leader_session import Session
+from dsdproto.roles.voter import Seat, Voter
+from dsdproto.wire.messages import Enlist, Enlisted, Vote
+from reference_nodes.simulator.small_setting import (
+    END,
+    GROUP,
+    LEADER_CONFIG,
+    NAMES,
+    NODES,
+    OFFER,
+    PROMPT,
+    SESSION,
+    VOTER_CONFIG,
+    Broken,
+    OnBoard,
+    Setting,
+    hello_of,
 )
-from dsdproto.wire.schema import SPECS
 
-NODES = 3
-NAMES = ("ada", "bob", "cid")
-SESSION = bytes(16)
-PROMPT = (63,)
 CLIENT_LINK = 100
-END = -1
-"""Stands behind the last token of a stream that has ended."""
 NOW = 0.0
 LONG_AGO = -1e9
 Send3 = tuple[int, int, Any]
 """(number of the receiver, channel, message)"""
-
-
-class Broken(Exception):
-    """A state that must not be; ``check`` names the rule."""
-
-    def __init__(self, check: str, text: str) -> None:
-        super().__init__(f"{check}: {text}")
-        self.check = check
-        self.text = text
-
-
-@dataclass(frozen=True, slots=True)
-class Makers:
-    """The machines that nodes are made of; a test of the exploration plants a bug in one."""
-
-    leader: type[Leader] = Leader
-    voter: type[Voter] = Voter
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What all nodes of one exploration have in common."""
-
-    contract: Contract
-    makers: Makers
-    verify_apart: bool
-    """a verdict is a step of its own; otherwise it is there at once"""
-
-
-def contract_for(blocks: int) -> Contract:
-    """A stream that ends after this many blocks of one token."""
-    return Contract(
-        prompt=PROMPT,
-        sampling=Sampling(method=int(Method.COUPLED), temperature=0, top_k=0, top_p=65536, seed=0),
-        max_tokens=blocks,
-        stop_tokens=(),
-        vocabulary_size=64,
-        vocabulary_digest=bytes(32),
-        model="",
-        commit_profile=int(CommitProfile.QUORUM),
-    )
-
-
-OFFER = ModelOffer(
-    role=int(Role.VERIFIER),
-    name="scripted",
-    vocabulary_size=64,
-    vocabulary_digest=bytes(32),
-    max_context=64,
-    profile=bytes(32),
-    profile_text="",
-)
-
-
-@lru_cache
-def hello_of(number: int, models: tuple[ModelOffer, ...] = ()) -> Hello:
-    """What a node says of itself; to others it does not show its verifier, so that each leader uses its own."""
-    name = NAMES[number] if number < NODES else "client"
-    roles = (Role.LEADER, Role.VERIFIER, Role.VOTER) if number < NODES else (Role.CLIENT,)
-    return Hello(
-        version_min=VERSION,
-        version_max=VERSION,
-        node_id=name.encode().ljust(32, b"\0"),
-        instance=bytes(8),
-        roles=tuple(sorted(map(int, roles))),
-        cluster=bytes(16),
-        features=(),
-        limits=Limits(max_payload=1 << 20, max_channels=1024, heartbeat_ms=1000),
-        models=models,
-        nonce=bytes(16),
-        agent="exploration",
-    )
-
-
-GROUP = tuple(hello_of(number).node_id for number in range(NODES))
-LEADER_CONFIG = LeaderConfig(group_size=NODES)
-VOTER_CONFIG = VoterConfig()
-
-
-@dataclass(slots=True)
-class OnBoard:
-    """A verifier that says ``token`` whatever the prefix: at once, or when its work is said to be done."""
-
-    token: int
-    apart: bool
-    chains: dict[tuple[int, int], PrefixChain] = field(default_factory=dict)
-    contract: Contract | None = None
-
-    def handle(self, event: Any, now: float) -> list[Effect]:
-        match event:
-            case Received(link, channel, Assign() as assign):
-                self.contract = assign.contract
-                self.chains[(link, channel)] = chain_of(assign.contract, assign.committed)
-                answer = Assigned(model="scripted", profile=bytes(32), profile_text="", max_nodes=0, max_context=64)
-                return [Send(link, channel, answer)]
-            case Received(link, channel, Verify() as verify):
-                if self.apart:
-                    return [Compute((link, channel, verify.round), None)]
-                return self._verdict((link, channel), verify.round)
-            case Computed((link, channel, number)):
-                return self._verdict((link, channel), number) if (link, channel) in self.chains else []
-            case Received(link, channel):  # RELEASE, ERROR
-                self.chains.pop((link, channel), None)
-        return []
-
-    def _verdict(self, key: tuple[int, int], number: int) -> list[Effect]:
-        assert self.contract is not None
-        chain = self.chains[key]
-        chain.append(self.token)
-        finish = finish_of(self.contract, chain, 64)
-        verdict = Verdict(
-            round=number, accepted=0, token=self.token, digest=chain.short, margin=0, finish=finish and int(finish)
-        )
-        return [Send(*key, verdict)]
 
 
 @dataclass(slots=True)
@@ -485,37 +361,3 @@ def committed_of(seat: Seat) -> tuple[int, ...]:
 
 def _without(effects: tuple[Effect, ...], link: int) -> tuple[Effect, ...]:
     return tuple(effect for effect in effects if getattr(effect, "link", None) != link)
-
-
-# ---------------------------------------------------------------- copies
-
-_IMMUTABLE = {Hello, Contract, LeaderConfig, VoterConfig, ModelOffer, Setting, LinkUp, Persist, Answers, *SPECS}
-
-
-class Freezer:
-    """Copies of members by way of bytes; what cannot change is shared between copies."""
-
-    def __init__(self) -> None:
-        self._shared: list[Any] = []
-        self._numbers: dict[int, int] = {}
-
-    def dump(self, member: Member) -> bytes:
-        file = io.BytesIO()
-        pickler = pickle.Pickler(file, pickle.HIGHEST_PROTOCOL)
-        pickler.persistent_id = self._number  # type: ignore[method-assign]
-        pickler.dump(member)
-        return file.getvalue()
-
-    def load(self, blob: bytes) -> Member:
-        unpickler = pickle.Unpickler(io.BytesIO(blob))
-        unpickler.persistent_load = self._shared.__getitem__  # type: ignore[method-assign,assignment]
-        return unpickler.load()
-
-    def _number(self, value: Any) -> int | None:
-        if type(value) not in _IMMUTABLE:
-            return None
-        number = self._numbers.get(id(value))
-        if number is None:
-            number = self._numbers[id(value)] = len(self._shared)
-            self._shared.append(value)  # and so it lives, and its id is its own
-        return number

@@ -1,4 +1,4 @@
-"""Names of states: two nodes with one name do the same for ever after.
+"""Names and copies of states. Two nodes with one name do the same for ever after.
 
 A name is made of every field of every object that hangs below a :class:`~reference_nodes.simulator.small_node.Member`.
 What is left out is listed here, each with its reason; a field that is added to a machine is part of the name until
@@ -8,6 +8,8 @@ somebody lists it.
 from __future__ import annotations
 
 import dataclasses
+import io
+import pickle
 from collections import deque
 from enum import Enum
 from functools import lru_cache
@@ -18,12 +20,13 @@ from dsdproto.effects import LinkUp, Persist
 from dsdproto.node import NodeMachine
 from dsdproto.prefix import PrefixChain
 from dsdproto.roles.client import Client
-from dsdproto.roles.leader import Leader
+from dsdproto.roles.leader import Leader, LeaderConfig
 from dsdproto.roles.leader_session import Answers, Session, VerifierSeat
-from dsdproto.roles.voter import Seat, Voter
-from dsdproto.wire.messages import Contract, Hello
+from dsdproto.roles.voter import Seat, Voter, VoterConfig
+from dsdproto.wire.messages import Contract, Hello, ModelOffer
 from dsdproto.wire.schema import SPECS
-from reference_nodes.simulator.small_node import Member, Setting
+from reference_nodes.simulator.small_node import Member
+from reference_nodes.simulator.small_setting import Setting
 
 CONSTANT = "configuration: the same in every state"
 COUNTER = "counted for people"
@@ -102,3 +105,37 @@ def _fields(kind: type) -> tuple[str, ...]:
         raise TypeError(f"no rule for a {kind.__name__} in a state: add one to small_state.py")
     left_out = {name for base in kind.__mro__ for name in LEFT_OUT.get(base, ())}
     return tuple(field.name for field in dataclasses.fields(kind) if field.name not in left_out)
+
+
+# ---------------------------------------------------------------- copies
+
+_IMMUTABLE = {Hello, Contract, LeaderConfig, VoterConfig, ModelOffer, Setting, LinkUp, Persist, Answers, *SPECS}
+
+
+class Freezer:
+    """Copies of members by way of bytes; what cannot change is shared between copies."""
+
+    def __init__(self) -> None:
+        self._shared: list[Any] = []
+        self._numbers: dict[int, int] = {}
+
+    def dump(self, member: Member) -> bytes:
+        file = io.BytesIO()
+        pickler = pickle.Pickler(file, pickle.HIGHEST_PROTOCOL)
+        pickler.persistent_id = self._number  # type: ignore[method-assign]
+        pickler.dump(member)
+        return file.getvalue()
+
+    def load(self, blob: bytes) -> Member:
+        unpickler = pickle.Unpickler(io.BytesIO(blob))
+        unpickler.persistent_load = self._shared.__getitem__  # type: ignore[method-assign,assignment]
+        return unpickler.load()
+
+    def _number(self, value: Any) -> int | None:
+        if type(value) not in _IMMUTABLE:
+            return None
+        number = self._numbers.get(id(value))
+        if number is None:
+            number = self._numbers[id(value)] = len(self._shared)
+            self._shared.append(value)  # and so it lives, and its id is its own
+        return number
