@@ -376,6 +376,8 @@ def _local_actions(member: Member, may_suspect: bool) -> tuple[Action, ...]:
         actions.append(("sync",))
     if may_suspect:
         actions.append(("suspect",))
+    if member.tells:
+        actions.append(("tell",))
     if member.alive and member.jobs:
         actions.append(("verdict",))
     return tuple(actions)

@@ -116,6 +116,8 @@ def _entries(search: Exploration, state: tuple[int, ...], action: Action, at: fl
             return [(at, "stored", NAMES[number], "", member.pending[0].record)]
         case "suspect":
             return [(at, "timer", NAMES[number], "", (_Voter, ("suspects: its leader is to take over",)))]
+        case "tell":
+            return [(at, "timer", NAMES[number], "", (_Leader, ("tells what is committed",)))]
         case "timeout":
             what = {"patience": "a voter is too slow", "resign": "no majority", "ask": "asks again"}[action[2]]
             return [(at, "timer", NAMES[number], "", (_Leader, (what,)))]

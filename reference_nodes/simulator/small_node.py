@@ -79,6 +79,8 @@ class Member:
     alive: bool = True
     suspects: bool = False
     """the voter's timer runs"""
+    tells: bool = False
+    """the leader's timer for the news of a commit runs"""
     jobs: list[Any] = field(default_factory=list)
     """work of the verifier on board"""
     asked: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -157,6 +159,10 @@ class Member:
         self.suspects = False
         self._handle(TimerFired((Role.VOTER, ("suspect", SESSION))), out)
 
+    def _step_tell(self, out: list[Send3]) -> None:
+        self.tells = False
+        self._handle(TimerFired((Role.LEADER, ("tell", SESSION))), out)
+
     def _step_patience(self, out: list[Send3], member: int) -> None:
         """The leader has waited too long for one member, and not for another."""
         self._tick(out, since=NOW, late=GROUP[member])
@@ -184,7 +190,7 @@ class Member:
 
     def _step_crash(self, out: list[Send3]) -> None:
         """All that is not durable is gone."""
-        self.alive = self.suspects = False
+        self.alive = self.suspects = self.tells = False
         self.machine = NodeMachine(hello_of(self.number))
         self.pending, self.jobs, self.asked, self.client = [], [], {}, None
 
@@ -225,6 +231,10 @@ class Member:
                     self.suspects = True
                 case CancelTimer((Role.VOTER, ("suspect", _))):
                     self.suspects = False
+                case SetTimer((Role.LEADER, ("tell", _))):
+                    self.tells = True
+                case CancelTimer((Role.LEADER, ("tell", _))):
+                    self.tells = False
                 case SetTimer() | CancelTimer() | Deliver():
                     continue  # times pass when the exploration says so; notes are for people
                 case CloseLink():
