@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from dsdproto.errors import PeerError
 from dsdproto.prefix import PrefixChain
 from dsdproto.registry import ErrorCode, Finish, Method
@@ -14,9 +16,15 @@ SCORE_UNITS = 16
 
 def chain_of(contract: Contract, committed: tuple[int, ...] = ()) -> PrefixChain:
     """The session's prefix: d(0) names the contract, then the prompt, then what was committed (clause S-2)."""
-    chain = PrefixChain.for_contract(encode_payload(contract), contract.prompt)
+    chain = _prompt_chain(contract).copy()
     chain.extend(committed)
     return chain
+
+
+@lru_cache(maxsize=64)
+def _prompt_chain(contract: Contract) -> PrefixChain:
+    # Every role of a node asks for it, and each leader that takes a session over.
+    return PrefixChain.for_contract(encode_payload(contract), contract.prompt)
 
 
 def check_vocabulary(contract: Contract, offer: ModelOffer, who: str) -> None:
