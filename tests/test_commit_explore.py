@@ -159,7 +159,6 @@ def test_a_planted_bug_is_found_with_a_shortest_way_to_it(plant, bounds, checks,
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("fault", ["crashes", "drops", "timeouts"])
-def test_two_blocks_two_views_and_one_fault(fault):
-    report = explore(replace(QUIET, **{fault: 1}))
-    assert report.finished and not report.violations
+def test_two_blocks_two_views_and_one_fault_of_any_kind():
+    report = explore(Bounds())
+    assert report.finished and not report.violations, report.violations

@@ -15,6 +15,7 @@ from reference_nodes.simulator.explore_report import Bounds, Progress, Report
 HELP = {
     "blocks": "blocks of one token each; the last one ends the stream",
     "views": "views that may be taken up, 0 being the first",
+    "faults": "crashes, broken links and time-outs, all together",
     "crashes": "crashes, each followed by a restart or not",
     "drops": "links that break, each to come up again or not",
     "timeouts": "times that a leader's patience ends",
@@ -31,7 +32,7 @@ def add(kinds: Any) -> None:
         "Visit every state that three nodes can reach from the founding of one session, within bounds: every message, "
         "disk write, timer, crash and broken link in every order. Prints the number of states; a violation is printed "
         "with a shortest way to it. Exit code 1 for a violation. Takes minutes, and some 200 bytes of memory a state.",
-        "dsdp sim explore\ndsdp sim explore --crashes 0 --drops 0 --timeouts 0\ndsdp sim explore --crashes 1 --json",
+        "dsdp sim explore\ndsdp sim explore --faults 0\ndsdp sim explore --faults 2 --blocks 1 --json",
     )
     for bound in fields(Bounds):
         name = f"--{bound.name.replace('_', '-')}"

@@ -47,8 +47,9 @@ from reference_nodes.simulator.small_setting import (
 )
 from reference_nodes.simulator.small_state import Freezer, name_of
 
-State = Struct(f"<{NODES}I{len(ROADS)}IHB4B")
+State = Struct(f"<{NODES}I{len(ROADS)}IHB5B")
 """name of each node; what is on each road; what was seen to be committed; which links are up; what is left of bounds"""
+SEEN, UP, FAULTS, CRASHES, DROPS, TIMEOUTS, OPENS = range(NODES + len(ROADS), NODES + len(ROADS) + 7)
 Action = tuple[Any, ...]
 
 
@@ -91,7 +92,8 @@ class Exploration:
             nodes.append(self._keep(number, member))
         state = [*nodes, *(0 for _ in ROADS), 0, (1 << len(PAIRS)) - 1]
         bounds = self.bounds
-        return (*state, bounds.crashes, bounds.drops, bounds.timeouts, bounds.opens)
+        faults = (min(bounds.faults, bound) for bound in (bounds.crashes, bounds.drops, bounds.timeouts))
+        return (*state, bounds.faults, *faults, bounds.opens)
 
     def _keep(self, number: int, member: Member) -> int:
         """The number of a node's state; new ones are stored and looked at."""
@@ -151,8 +153,7 @@ class Exploration:
     def actions_of(self, state: tuple[int, ...]) -> list[Action]:
         """All that may happen next."""
         actions: list[Action] = []
-        crashes, drops, timeouts, opens = state[-4:]
-        up = state[-5]
+        up, _, crashes, drops, timeouts, opens = state[UP:]
         for number in range(NODES):
             facts = self.facts[number][state[number]]
             if not facts.alive:
@@ -196,31 +197,31 @@ class Exploration:
                 else:
                     self._move(new, number, ("recv", action[3], first))
             case "timeout":
-                new[-2] -= 1
+                _spend(new, TIMEOUTS)
                 self._move(new, number, action[2:])
             case "crash":
-                new[-4] -= 1
+                _spend(new, CRASHES)
                 self._move(new, number, ("crash",))
                 for pair, ends in enumerate(PAIRS):
                     if number in ends:
                         other = sum(ends) - number
                         new[NODES + ROAD[other, number]] = 0
-                        if new[-5] >> pair & 1:  # else the other end has heard of it already, or is about to
-                            new[-5] &= ~(1 << pair)
+                        if new[UP] >> pair & 1:  # else the other end has heard of it already, or is about to
+                            new[UP] &= ~(1 << pair)
                             self._lose(new, number, other)
             case "drop":
-                new[-3] -= 1
-                new[-5] &= ~(1 << number)
+                _spend(new, DROPS)
+                new[UP] &= ~(1 << number)
                 a, b = PAIRS[number]
                 self._lose(new, a, b)
                 self._lose(new, b, a)
             case "connect":
-                new[-5] |= 1 << number
+                new[UP] |= 1 << number
                 a, b = PAIRS[number]
                 self._move(new, a, ("up", b))
                 self._move(new, b, ("up", a))
             case "open":
-                new[-1] -= 1
+                new[OPENS] -= 1
                 self._move(new, number, ("open",))
             case _:
                 self._move(new, number, (kind,))
@@ -239,11 +240,11 @@ class Exploration:
         step = self.steps[number].get((new[number], event)) or self._step(number, new[number], event)
         new[number] = step.after
         for road, item in step.sends:
-            if new[-5] >> PAIR_OF[road] & 1:
+            if new[UP] >> PAIR_OF[road] & 1:
                 at = NODES + road
                 new[at] = self._queue((*self.queues[new[at]], item))
         for prefix in step.visible:
-            new[-6] = self.joined.get((new[-6], prefix)) or self._join(new[-6], prefix)
+            new[SEEN] = self.joined.get((new[SEEN], prefix)) or self._join(new[SEEN], prefix)
 
     def _join(self, known: int, prefix: tuple[int, ...]) -> int:
         """What is known to be committed once ``prefix`` was seen to be, too."""
@@ -260,7 +261,7 @@ class Exploration:
 
     def check(self, state: tuple[int, ...]) -> None:
         """What holds between nodes. Raises :class:`Broken`."""
-        known = state[-6]
+        known = state[SEEN]
         if not known:
             return
         logs = tuple(self.facts[number][state[number]].log for number in range(NODES))
@@ -276,12 +277,12 @@ class Exploration:
     def check_end(self, state: tuple[int, ...]) -> None:
         """Nothing can happen any more: is that the end of the stream? Raises :class:`Broken`."""
         self.report.ends += 1
-        whole = self.seen[state[-6]][-1:] == (END,)
+        whole = self.seen[state[SEEN]][-1:] == (END,)
         self.report.complete += whole
         facts = [self.facts[number][state[number]] for number in range(NODES)]
         if whole or any(fact.bounded or fact.timeouts or fact.opens for fact in facts):
             return
-        raise Broken("progress", f"nothing can happen any more, committed is {_stream(self.seen[state[-6]])}")
+        raise Broken("progress", f"nothing can happen any more, committed is {_stream(self.seen[state[SEEN]])}")
 
     # ------------------------------------------------------------ the search
 
@@ -381,6 +382,14 @@ def _local_actions(member: Member, may_suspect: bool) -> tuple[Action, ...]:
     if member.alive and member.jobs:
         actions.append(("verdict",))
     return tuple(actions)
+
+
+def _spend(new: list[int], fault: int) -> None:
+    """One fault less; what the bound on all of them forbids is not left of any kind."""
+    new[fault] -= 1
+    new[FAULTS] -= 1
+    for kind in (CRASHES, DROPS, TIMEOUTS):
+        new[kind] = min(new[kind], new[FAULTS])
 
 
 def _stream(prefix: tuple[int, ...]) -> str:

@@ -20,6 +20,8 @@ class Bounds:
     """of one token each; the last one ends the stream"""
     views: int = 2
     """views 0 to this minus 1 may be taken up"""
+    faults: int = 1
+    """crashes, broken links and time-outs of leaders, all together"""
     crashes: int = 1
     drops: int = 1
     """links that break (those of a crashed node break for nothing)"""

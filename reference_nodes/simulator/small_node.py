@@ -260,6 +260,8 @@ class Member:
 
     def _check_refusal(self, link: int, error: PeerError) -> None:
         """Nodes that follow the rules never contradict each other's ledgers, nor break a connection's rules."""
+        if error.clause == "Q-12":
+            return  # a second founding under one name may well get another group
         if error.code is ErrorCode.LEDGER_MISMATCH or error.scope is Scope.CONNECTION:
             raise Broken("honest", f"{self.name} refuses {NAMES[link - 1] if link > 0 else 'itself'}: {error}")
 
