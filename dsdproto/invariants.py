@@ -61,7 +61,7 @@ def _check_session(session: Session, leader: Leader) -> None:
     _must(len(session.drafters) <= session.max_drafters, f"{len(session.drafters)} drafters attached")
     for seat in session.drafters.values():
         _must(len(seat.known) <= seat.credit, f"drafter {seat.entry.number}: {len(seat.known)} of {seat.credit} nodes")
-        for node, (number, _) in seat.known.items():
+        for node, (number, _, _) in seat.known.items():
             _must(trie.node(node) is not None, f"drafter {seat.entry.number}: node {number} is not in the trie")
             _must(0 < number <= seat.sent, f"drafter {seat.entry.number}: node {number} of {seat.sent} sent")
     if session.in_flight is not None:

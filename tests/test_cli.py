@@ -72,7 +72,7 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
         (["run", "hello", "--max-tokens", "0"], "at least 1"),
         (["run", "hello", "--seed", "-1"], "at least 0"),
         (["run", "hello", "--top-k", "many"], "not a whole number"),
-        (["serve", "--roles", "leader,king"], "'king' is no role to serve; there are: leader, drafter, verifier, voter"),
+        (["serve", "--roles", "leader,king"], "'king' is no role to serve; there are: leader, drafter, verifier"),
         (["serve"], "--roles"),
         (["serve", "--roles", "leader", "--port", "65536"], "at most 65535"),
         (["demo", "--prompt", "a", "--prompts", "b"], "not allowed with"),

@@ -73,10 +73,21 @@ def test_cost_model_is_defined_from_the_start_and_follows_a_change():
 def test_acceptance_is_learned_whatever_the_drafter_claims(rate):
     estimator = AcceptanceEstimator()
     for i in range(400):
-        estimator.observe(8, (i * 7919) % 1000 < 1000 * rate)
-    assert estimator.probability(8) == pytest.approx(rate, abs=0.07)
-    assert estimator.probability(60) == pytest.approx(probability_of(60), abs=0.01)  # nothing learned there
-    assert 0 <= estimator.cost(8) <= 255
+        estimator.observe(8, (i * 7919) % 1000 < 1000 * rate, first=True)
+    assert estimator.probability(8, first=True) == pytest.approx(rate, abs=0.07)
+    for score in (8, 60):  # nothing learned of second choices
+        assert estimator.probability(score, first=False) == pytest.approx(probability_of(score), abs=0.01)
+    assert 0 <= estimator.cost(8, first=True) <= 255
+
+
+@pytest.mark.parametrize("power", [0.06, 0.5, 1.0, 4.0])
+def test_what_one_score_teaches_is_believed_of_others(power):
+    """A drafter whose opinion is too modest or too bold is so at every score, not only where it was caught."""
+    estimator = AcceptanceEstimator()
+    for i in range(300):
+        score = (4, 10, 16)[i % 3]
+        estimator.observe(score, (i * 7919) % 1000 < 1000 * probability_of(score * power), first=True)
+    assert estimator.probability(32, first=True) == pytest.approx(probability_of(32 * power), abs=0.12)
 
 
 def test_a_lagging_drafter_is_not_waited_for_after_three_vain_waits():
@@ -99,7 +110,8 @@ def test_nothing_is_waited_for_while_drafts_are_at_hand():
 
 
 def test_flush_at_once_when_the_leader_has_nothing_else_in_bulk():
-    policy = FlushPolicy(last=0.0)
+    policy = FlushPolicy(last=-3.0)
+    policy.advanced(0.0)  # what the prompt took is not the length of a round
     policy.advanced(0.1)
     policy.stepped(0.005)  # a twentieth of a round
     soon = pytest.approx(0.1 + 0.75 * 0.1)
@@ -112,6 +124,18 @@ def test_flush_at_once_when_the_leader_has_nothing_else_in_bulk():
         (1, 5, 0.3, 0.0, 0.11),  # no more will come
     ]:
         assert policy.due(unsent, sent, 8, gain, prospect, 0.11) == due
+
+
+def test_a_shorter_round_is_believed_sooner_than_a_longer_one():
+    shorter, longer = FlushPolicy(last=-1.0), FlushPolicy(last=-1.0)
+    for policy, now in ((shorter, 1.05), (longer, 1.2)):
+        policy.advanced(0.0)
+        policy.advanced(0.1)
+        policy.advanced(1.0)
+        policy.round = 0.1
+        policy.advanced(now)
+    assert shorter.round is not None and longer.round is not None
+    assert 0.1 - shorter.round > longer.round - 0.1
 
 
 @dataclass

@@ -7,7 +7,7 @@ parent of a node was on the accepted path. Those trials are exact under coupled 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log2
+from math import log, log2
 
 BUCKETS = 12
 PRIOR_WEIGHT = 6.0
@@ -18,7 +18,7 @@ UNSCORED = 16
 """Score of a node that came without one: probability 1/2."""
 
 
-def probability_of(score: int) -> float:
+def probability_of(score: float) -> float:
     """The drafter's own estimate: 2**(-score/16)."""
     return 2.0 ** (-score / 16)
 
@@ -28,26 +28,62 @@ def _bucket(score: int) -> int:
     return min(score // 6, BUCKETS - 1)
 
 
+TRUSTS = (8.0, 4.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.06, 0.03)
+"""Powers of an opinion to choose from: 1 believes it, less finds it too modest, more too bold."""
+DOUBT = 0.5
+"""Trials by which a power must explain the outcomes better for each factor e that it is away from 1."""
+
+
 @dataclass(slots=True)
-class AcceptanceEstimator:
-    """Acceptance of one drafter's nodes, given that their parent was accepted."""
+class _Record:
+    """Outcomes of one kind of node, by score, and what each power would have expected in all."""
 
     hits: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
     trials: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
+    total: float = 0.0
+    expected: list[float] = field(default_factory=lambda: [0.0] * len(TRUSTS))
+    trust: float = 1.0
 
     def observe(self, score: int, accepted: bool) -> None:
-        """One trial: the node's parent was on the target's path, and the node was or was not."""
         b = _bucket(score)
         self.hits[b] = self.hits[b] * FORGET + accepted
         self.trials[b] = self.trials[b] * FORGET + 1.0
+        self.total = self.total * FORGET + accepted
+        self.expected = [
+            expected * FORGET + probability_of(score * trust) for expected, trust in zip(self.expected, TRUSTS)
+        ]
+        self.trust = min(
+            zip(TRUSTS, self.expected), key=lambda pair: abs(pair[1] - self.total) + DOUBT * abs(log(pair[0]))
+        )[0]
 
     def probability(self, score: int) -> float:
-        """Estimated acceptance probability of a node with this score, in (0, 1)."""
         b = _bucket(score)
-        prior = probability_of(score)
-        estimate = (self.hits[b] + PRIOR_WEIGHT * prior) / (self.trials[b] + PRIOR_WEIGHT)
-        return min(max(estimate, 1e-4), 0.9999)
+        prior = probability_of(score * self.trust)
+        return (self.hits[b] + PRIOR_WEIGHT * prior) / (self.trials[b] + PRIOR_WEIGHT)
 
-    def cost(self, score: int) -> int:
+
+@dataclass(slots=True)
+class AcceptanceEstimator:
+    """Acceptance of one drafter's nodes, given that their parent was accepted.
+
+    First choices and others are different kinds: a drafter that is nearly the target is right with a first choice that
+    it holds for a guess, and wrong with a second one that it holds for as likely.
+    """
+
+    first: _Record = field(default_factory=_Record)
+    others: _Record = field(default_factory=_Record)
+
+    def observe(self, score: int, accepted: bool, first: bool) -> None:
+        """One trial: the node's parent was on the target's path, and the node was or was not.
+
+        :param first: it was the drafter's first choice below its parent.
+        """
+        (self.first if first else self.others).observe(score, accepted)
+
+    def probability(self, score: int, first: bool) -> float:
+        """Estimated acceptance probability of a node with this score, in (0, 1)."""
+        return min(max((self.first if first else self.others).probability(score), 1e-4), 0.9999)
+
+    def cost(self, score: int, first: bool) -> int:
         """The probability in the trie's units: -16 log2 p, u8."""
-        return min(round(-16 * log2(self.probability(score))), 255)
+        return min(round(-16 * log2(self.probability(score, first))), 255)

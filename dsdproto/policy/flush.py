@@ -15,6 +15,8 @@ EARLY = 0.75
 HASTE = 3.0
 """How much more a waiting leader's time counts: a node drafted during verification is not lost, only later."""
 GAIN = 0.25
+SHORTER_GAIN = 0.6
+"""Of a round that was shorter than thought: nodes that come too late cost more than a message too many."""
 
 
 @dataclass(slots=True)
@@ -22,13 +24,19 @@ class FlushPolicy:
     """Pace estimators and decision of one session; times in seconds."""
 
     last: float
+    begun: bool = False
     round: float | None = None
     step: float = 0.0
 
     def advanced(self, now: float) -> None:
         """An ADVANCE moved the prefix."""
         took = now - self.last
-        self.round = took if self.round is None else self.round + GAIN * (took - self.round)
+        if self.round is not None:
+            self.round += (SHORTER_GAIN if took < self.round else GAIN) * (took - self.round)
+        elif self.begun:
+            self.round = took
+        # The first ADVANCE comes after the prompt was computed, which says nothing about a round.
+        self.begun = True
         self.last = now
 
     def stepped(self, seconds: float) -> None:

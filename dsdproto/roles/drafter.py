@@ -262,8 +262,8 @@ class Drafter:
         for token in path:
             if node is None:
                 return
-            for child in node.children.values():
-                self.acceptance.observe(child.raw, child.token == token)
+            for rank, child in enumerate(node.children.values()):
+                self.acceptance.observe(child.raw, child.token == token, rank == 0)
             node = node.children.get(token)
 
     def _reroot(self, session: _Session, root: _Node) -> None:
@@ -437,7 +437,7 @@ class Drafter:
             first = not node.children and not spare
             if not first and child.score > self.config.sibling_floor:
                 continue
-            score = self.acceptance.cost(child.score)
+            score = self.acceptance.cost(child.score, not node.children)
             unlikely = node.cost + score > limit and not (first and node is session.root)
             if unlikely or len(session.nodes) >= session.credit:
                 spare.append(child)

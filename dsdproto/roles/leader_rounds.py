@@ -36,11 +36,13 @@ def take_proposal(session: Session, seat: DrafterSeat, message: Propose, max_use
     parents = parents_of(message.tokens, message.parents)
     check_siblings(message.tokens, parents, "PROPOSE", "D-3")
     scores = (UNSCORED,) * len(message.tokens) if message.scores is None else tuple(message.scores)
-    costs = [seat.acceptance.cost(score) for score in scores]
+    # In a drafter's message the first child of a node is its first choice there.
+    firsts = [parent not in parents[:index] for index, parent in enumerate(parents)]
+    costs = [seat.acceptance.cost(score, first) for score, first in zip(scores, firsts)]
     result = session.trie.graft(message.position, message.base, message.tokens, parents, seat.entry.number, costs)
     for index, node_id in enumerate(result.nodes):
         if node_id is not None:
-            seat.known.setdefault(node_id, (seat.sent + index + 1, scores[index]))
+            seat.known.setdefault(node_id, (seat.sent + index + 1, scores[index], firsts[index]))
             seat.lag.answered(now)
     seat.sent += len(message.tokens)
     seat.spoke = True
@@ -213,7 +215,7 @@ def observe_trials(session: Session, subtree: Subtree, path: list[int]) -> None:
             took_part.add(seat.entry.number)
             brought[seat.entry.number] += number in hits
             if parent in visited:
-                seat.acceptance.observe(known[1], number in hits)
+                seat.acceptance.observe(known[1], number in hits, known[2])
     for seat in session.drafters.values():
         tokens = brought[seat.entry.number]
         if seat.entry.number in took_part:

@@ -92,8 +92,8 @@ class DrafterSeat:
     credit: int
     sent: int = 0
     """nodes received over the life of the channel; the next one has this number plus 1"""
-    known: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """trie node id -> (the drafter's number for it, its score), live nodes only"""
+    known: dict[int, tuple[int, int, bool]] = field(default_factory=dict)
+    """trie node id -> (the drafter's number for it, its score, its first choice there), live nodes only"""
     acceptance: AcceptanceEstimator = field(default_factory=AcceptanceEstimator)
     lag: LagEstimator = field(default_factory=LagEstimator)
     rounds: int = 0
