@@ -30,9 +30,9 @@ QUICK = {
     "block-is-not-stored": 20,
     "vote-overtakes-the-disk": 20,
     "base-is-not-checked": 20,
-    "readers-get-what-is-not-committed": 20,
+    "readers-get-what-is-not-committed": 60,
     "minority-commits": 20,
-    "adopted-log-counts-as-committed": 20,
+    "adopted-log-counts-as-committed": 400,
     "client-reads-before-the-commit": 20,
 }
 """Planted bugs that fall soon, and by which seed. All of them: ``dsdp sim mutants``."""

@@ -50,7 +50,7 @@ class VoterConfig:
     suspect_after: float = 0.3
     """seconds without a leader before the next node in turn takes over; the one after it waits twice as long (Q-41)"""
     max_back_off: float = 5.0
-    """longest time between two tries to take over (clause Q-42)"""
+    """longest time between two tries of the next in turn; the one after it waits twice as long (clause Q-42)"""
     retention: float = 600.0
     """seconds that a session is kept after the last that happened to it (clause Q-63)"""
     max_sessions: int = 1024
@@ -279,8 +279,9 @@ class Voter:
         if ledger.finished:
             return
         turn = self.config.suspect_after * distance(ledger.promised, seat.number, len(ledger.group))
-        wait = min(turn * 2**seat.tries, max(turn, self.config.max_back_off))
-        effects.append(SetTimer(("suspect", ledger.session), now + wait))
+        # The factor has a bound and not the wait: where all wait equally long, two candidates collide for ever.
+        longest = max(1.0, self.config.max_back_off / self.config.suspect_after)
+        effects.append(SetTimer(("suspect", ledger.session), now + turn * min(2.0**seat.tries, longest)))
 
     def _timer(self, key: tuple[str, bytes], now: float, effects: list[Effect]) -> None:
         kind, session = key
