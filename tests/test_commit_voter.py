@@ -392,3 +392,16 @@ def test_q63_names_are_bounded_oldest_first():
         bench.say(ADA, 2 * number + 1, enlist(0, session=session))
         bench.say(ADA, 2 * number + 1, ENDED)
     assert list(bench.voter.forgotten) == [b"\x01" * 16, b"\x02" * 16]
+
+
+def test_q42_two_voters_never_come_to_wait_equally_long():
+    """Where the longest waits are equal, two candidates fence each other off at every try."""
+    waits = []
+    for name in ("bob", "cid"):
+        bench = following(0, name, (5,))
+        bench.say(ADA, 1, RESIGNED)
+        bench.voter.seats[SESSION].tries = 40
+        bench.now = 0.0
+        timers = [e for e in bench.do(TimerFired(("suspect", SESSION))) if isinstance(e, SetTimer)]
+        waits.append(timers[0].at)
+    assert waits == pytest.approx([5.0, 10.0])
