@@ -18,7 +18,7 @@ class About:
     name: str
     version: str
     door: str
-    """How it was reached, as it stands in the command: `--exec 'node testee.js'`, `--dial 127.0.0.1:7051 --role voter`."""
+    """How it was reached, as in the command: `--exec 'node testee.js'`, `--dial 127.0.0.1:7051 --role voter`."""
     roles: tuple[str, ...] = ()
     supports: tuple[str, ...] = ()
 
