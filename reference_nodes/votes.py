@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsdproto.commit.ledger import Ledger
-from dsdproto.commit.quorum import split_group
 from dsdproto.commit.records import RECORDS, Accepted, Committed, Forgotten, Founded, Promised, VoterRecord
+from dsdproto.wire.groups import split_group
 from dsdproto.wire.messages import MAX_PROMPT
 from reference_nodes.journal_sqlite import COMPACT_AFTER, SqliteJournal
 

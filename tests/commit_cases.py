@@ -8,12 +8,12 @@ from typing import Any
 from cluster import contract, hello
 
 from dsdproto.commit.ledger import Ledger
-from dsdproto.commit.quorum import join_group
 from dsdproto.commit.records import Founded
 from dsdproto.effects import LOCAL_FAR, Effect, LinkUp, Persist, Received, Refuse, Send
 from dsdproto.registry import CommitProfile, ErrorCode, Role
 from dsdproto.roles.voter import Voter, VoterConfig
 from dsdproto.session import chain_of
+from dsdproto.wire.groups import join_group
 from dsdproto.wire.messages import Commit, Enlist, Prepare
 
 SESSION = bytes(15) + b"\x07"

@@ -124,10 +124,18 @@ def test_q31_a_report_must_hold_together():
 
 
 def test_q31_nobody_has_committed_more_than_the_best_log_holds():
-    made = enlisted(ballot(1), own=report(), second=report(committed=PROMPT + 4))
+    made = enlisted(ballot(1), own=report(), second=report())
     chain = chain_of(TERMS)
     made.adopt(chain)
-    refused(lambda: made.catch_up(made.members[SECOND], chain, None), "Q-31")
+    claim = report((5, 6, 7, 8), 0, 4, committed=PROMPT + 4)
+    refused(lambda: made.enlist(made.members[THIRD], claim, chain), "Q-31")
+    assert not made.members[THIRD].enlisted
+
+
+def test_q31_nobody_has_committed_more_than_its_own_log_holds():
+    made = enlisted(ballot(1), own=report())
+    refused(lambda: made.enlist(made.members[SECOND], report(committed=PROMPT + 4), chain_of(TERMS)), "Q-31")
+    assert not made.members[SECOND].enlisted
 
 
 # ---------------------------------------------------------------- catching up

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsdproto.commit.ledger import Ledger
-from dsdproto.commit.quorum import join_group
 from dsdproto.commit.records import Accepted, Committed, Founded, Promised
 from dsdproto.errors import PeerError
 from dsdproto.prefix import PrefixError
 from dsdproto.registry import ErrorCode, Finish, Scope
+from dsdproto.wire.groups import join_group
 from dsdproto.wire.messages import Commit, Prepare
 
 Clause = str

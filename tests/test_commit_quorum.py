@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsdproto.commit.quorum import (
-    distance,
-    join_group,
-    leader_of,
-    majority,
-    next_view,
-    reached_by_majority,
-    split_group,
-)
+from dsdproto.commit.quorum import distance, leader_of, majority, next_view, reached_by_majority
+from dsdproto.wire.groups import join_group, split_group
 
 SIZES = (1, 3, 5, 7, 9)
 

@@ -23,13 +23,13 @@ from commit_cases import (
     refusal,
 )
 
-from dsdproto.commit.quorum import join_group
 from dsdproto.commit.records import Accepted, Committed, Forgotten, Founded, Promised
 from dsdproto.effects import LOCAL_FAR, CancelTimer, LinkDown, LinkUp, Persist, Refuse, Send, SetTimer, Tell, TimerFired
 from dsdproto.errors import LocalError
 from dsdproto.registry import DismissReason, ErrorCode, Finish
 from dsdproto.roles.leader_session import TakeOver
 from dsdproto.roles.voter import Voter, VoterConfig
+from dsdproto.wire.groups import join_group
 from dsdproto.wire.messages import (
     Block,
     Close,

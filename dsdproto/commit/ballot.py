@@ -112,18 +112,41 @@ class Ballot:
 
     # ------------------------------------------------------------ the start of a view
 
+    def enlist(self, member: Member, report: Enlisted, chain: PrefixChain) -> None:
+        """Take a member's report. ``chain`` is the leader's, which is final only once a log is adopted.
+
+        Raises PeerError(LEDGER_MISMATCH) for one that contradicts itself, or what was adopted (clause Q-31).
+        """
+        if report.committed > report.position:
+            raise mismatch("Q-31", f"{report.committed} tokens committed in a log that ends at {report.position}")
+        if self.adopted:
+            self.check_known(report, chain)
+        member.report, member.waiting = report, None
+
+    @staticmethod
+    def check_known(report: Enlisted, chain: PrefixChain) -> None:
+        """Raises PeerError(LEDGER_MISMATCH) for commits that this leader does not have (clause Q-31)."""
+        if report.committed > chain.position:
+            raise mismatch("Q-31", f"{report.committed} tokens committed there, this log has {chain.position}")
+
     @property
     def ready_to_adopt(self) -> bool:
         """A majority has promised, the own voter among it."""
         return not self.adopted and len(self.enlisted) >= self.majority and self.members[self.own].enlisted
 
+    @property
+    def best(self) -> Member:
+        """The member with the best log (clause Q-31); somebody is enlisted."""
+        reports = [(member, member.report) for member in self.members.values() if member.report is not None]
+        return max(reports, key=lambda pair: (pair[1].view, pair[1].height))[0]
+
     def adopt(self, chain: PrefixChain) -> int | None:
         """Extend ``chain``, which ends at the commit position, by the best log's rest; returns that log's finish.
 
-        Raises PeerError(LEDGER_MISMATCH) for a report that does not extend what is committed (clause Q-31).
+        Raises PeerError(LEDGER_MISMATCH) for a best log that does not extend what is committed (clause Q-31).
         """
-        reports = [member.report for member in self.enlisted if member.report is not None]
-        best = max(reports, key=lambda report: (report.view, report.height))
+        best = self.best.report
+        assert best is not None
         if chain.position + len(best.tokens) != best.position:
             raise mismatch("Q-31", f"the best log ends at {best.position}, but its rest has {len(best.tokens)} tokens")
         if PrefixChain(chain.digest, best.tokens).digest != best.digest:
@@ -143,12 +166,9 @@ class Ballot:
         """What brings a voter from its own commit position to the end of the leader's log (clause Q-33).
 
         None as long as no block of this view exists: a log that ended before it would be taken for a better one.
-        Raises PeerError(LEDGER_MISMATCH) for a voter that claims commits which this leader does not have.
         """
         report = member.report
         assert report is not None
-        if report.committed > chain.position:
-            raise mismatch("Q-31", f"{report.committed} tokens committed there, this log has {chain.position}")
         if not self.proposed:
             return None
         member.sent = self.height

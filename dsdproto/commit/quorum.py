@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from dsdproto.registry import MAX_GROUP, NODE_ID_BYTES
+from collections.abc import Iterable
 
 
 def majority(n: int) -> int:
@@ -31,21 +29,3 @@ def reached_by_majority(heights: Iterable[int], n: int) -> int:
     """The largest height that a majority of ``n`` has reached; voters that are not listed stand at 0 (clause Q-34)."""
     ordered = sorted(heights, reverse=True)
     return ordered[majority(n) - 1] if len(ordered) >= majority(n) else 0
-
-
-def join_group(members: Sequence[bytes]) -> bytes:
-    """Node ids as the wire carries them."""
-    return b"".join(members)
-
-
-def split_group(group: bytes) -> tuple[bytes, ...]:
-    """The inverse of :func:`join_group`. Raises ValueError for what is no group (clause Q-1)."""
-    members = tuple(group[at : at + NODE_ID_BYTES] for at in range(0, len(group), NODE_ID_BYTES))
-    if len(group) % NODE_ID_BYTES or not 1 <= len(members) <= MAX_GROUP or len(members) % 2 == 0:
-        raise ValueError(
-            f"a group of {len(group)} bytes; it has an odd number of node ids, "
-            f"{NODE_ID_BYTES} bytes each, up to {MAX_GROUP}"
-        )
-    if len(set(members)) != len(members):
-        raise ValueError("a group that lists a node twice")
-    return members

@@ -19,12 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dsdproto.commit.quorum import split_group
 from dsdproto.effects import Deliver, Effect, Event, Key, LinkDown, Received, Refuse, Send
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.prefix import PrefixChain
 from dsdproto.registry import CommitProfile, ErrorCode, Finish, Scope
 from dsdproto.session import chain_of
+from dsdproto.wire.groups import split_group
 from dsdproto.wire.messages import Block, Close, Contract, DrafterEntry, End, Error, Open, Opened, Resume, Stats
 
 TARGET = 0

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dsdproto.commit.ballot import Ballot, Member, Proposal
-from dsdproto.commit.quorum import join_group
 from dsdproto.effects import LOCAL_NEAR, Deliver, Effect, LinkUp, Refuse, Send, SetTimer
 from dsdproto.errors import PeerError
 from dsdproto.registry import DismissReason, ErrorCode, Finish, Role, Scope
 from dsdproto.roles.leader_session import Key, Note, Session
+from dsdproto.wire.groups import join_group
 from dsdproto.wire.messages import Block, Dismiss, Enlist, Enlisted, Error, Prepare, Vote
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def from_voter(leader: Leader, session: Session, key: Key, message: object, now:
     member = ballot.by_key(key)
     match message:
         case Enlisted() if member.report is None:
-            member.report, member.waiting = message, None
+            ballot.enlist(member, message, session.chain)
             if ballot.adopted:
                 _bring_up(session, ballot, member, now, effects)
                 return
@@ -113,7 +113,15 @@ def from_voter(leader: Leader, session: Session, key: Key, message: object, now:
 
 def _adopt(leader: Leader, session: Session, ballot: Ballot, now: float, effects: list[Effect]) -> None:
     base = session.chain.position
-    finish = ballot.adopt(session.chain)
+    culprit = ballot.best
+    try:
+        finish = ballot.adopt(session.chain)
+        for culprit in ballot.enlisted:
+            assert culprit.report is not None
+            ballot.check_known(culprit.report, session.chain)
+    except PeerError as error:
+        _contradicted(leader, session, culprit, error, now, effects)
+        return
     session.height = ballot.height + 1
     rest = session.chain.tokens_from(base)
     if rest or finish is not None:
@@ -123,6 +131,19 @@ def _adopt(leader: Leader, session: Session, ballot: Ballot, now: float, effects
     for member in ballot.enlisted:
         _bring_up(session, ballot, member, now, effects)
     leader.adopted(session, bool(rest), now, effects)
+
+
+def _contradicted(
+    leader: Leader, session: Session, culprit: Member, error: PeerError, now: float, effects: list[Effect]
+) -> None:
+    """Two reports cannot both be true, so nothing is proposed: another leader may know better (clause Q-31)."""
+    ballot = session.ballot
+    assert ballot is not None and culprit.key is not None
+    leader.refused += 1
+    leader.by_voter.pop(culprit.key, None)
+    effects.append(Refuse(*culprit.key, error))
+    ballot.lost(culprit.key)
+    resign(leader, session, _no_quorum(session, f"voter {culprit.node_id.hex()[:8]}: {error.text}"), now, effects)
 
 
 def _bring_up(session: Session, ballot: Ballot, member: Member, now: float, effects: list[Effect]) -> None:

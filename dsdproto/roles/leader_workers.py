@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsdproto.commit.quorum import join_group
 from dsdproto.effects import CancelTimer, Deliver, Effect, Key, Refuse, Send, SetTimer
 from dsdproto.errors import PeerError
 from dsdproto.registry import DetachReason, DismissReason, ErrorCode, Feature, Scope
 from dsdproto.roles.leader_seats import check_assigned, choose_verifier, drafter_offer
 from dsdproto.roles.leader_session import Answers, DrafterSeat, Note, Session, VerifierSeat
+from dsdproto.wire.groups import join_group
 from dsdproto.wire.messages import Assign, Assigned, Attach, Detach, DrafterEntry, Error, Opened, Release
 
 if TYPE_CHECKING:

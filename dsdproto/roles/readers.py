@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dsdproto.commit.ledger import Ledger
-from dsdproto.commit.quorum import join_group
 from dsdproto.effects import Effect, Refuse, Send
 from dsdproto.errors import PeerError
 from dsdproto.registry import MAX_NODES, ErrorCode, Finish, Scope
 from dsdproto.roles.leader_session import Key
+from dsdproto.wire.groups import join_group
 from dsdproto.wire.messages import Block, End, Opened, Resume
 
 BLOCK_TOKENS = MAX_NODES + 1

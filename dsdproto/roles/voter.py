@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dsdproto.commit.ledger import Ledger, mismatch
-from dsdproto.commit.quorum import distance, leader_of, next_view, split_group
+from dsdproto.commit.quorum import distance, leader_of, next_view
 from dsdproto.commit.records import Accepted, Committed, Forgotten, Founded, Promised, VoterRecord
 from dsdproto.effects import (
     CancelTimer,
@@ -42,6 +42,7 @@ from dsdproto.errors import LocalError, PeerError
 from dsdproto.registry import DismissReason, ErrorCode, Role, Scope
 from dsdproto.roles.leader_session import Answers, Key, Note, TakeOver
 from dsdproto.roles.readers import Readers
+from dsdproto.wire.groups import split_group
 from dsdproto.wire.messages import Close, Commit, Dismiss, Enlist, Error, Prepare, Resume, Vote
 
 
@@ -213,7 +214,7 @@ class Voter:
         try:
             group = split_group(message.group)
         except ValueError as error:
-            raise mismatch("Q-1", str(error)) from error
+            raise mismatch("Q-1", f"group: {error}") from error
         if self.node_id not in group:
             raise mismatch("Q-11", "ENLIST for a group that this node is not in")
         return group

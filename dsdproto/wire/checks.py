@@ -10,8 +10,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from dsdproto.registry import NODE_ID_BYTES
 from dsdproto.wire import messages
+from dsdproto.wire.groups import split_group
 from dsdproto.wire.kinds import Fault
 from dsdproto.wire.schema import SPECS
 
@@ -65,12 +65,10 @@ def _tree(parents: bytes | None, count: int) -> None:
 
 
 def _group(field: str, group: bytes) -> None:
-    members = [group[at : at + NODE_ID_BYTES] for at in range(0, len(group), NODE_ID_BYTES)]
-    if len(group) % NODE_ID_BYTES or len(members) % 2 == 0:
-        text = f"{len(group)} bytes; an odd number of node ids of {NODE_ID_BYTES} bytes each belongs here"
-        raise _fault(CLAUSE_GROUP, field, text)
-    if len(set(members)) < len(members):
-        raise _fault(CLAUSE_GROUP, field, "a node id is there twice; a voter counts once")
+    try:
+        split_group(group)
+    except ValueError as error:
+        raise _fault(CLAUSE_GROUP, field, str(error)) from error
 
 
 @_check(messages.Hello)

@@ -21,12 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsdproto.commit.quorum import majority, split_group
+from dsdproto.commit.quorum import majority
 from dsdproto.commit.records import Accepted, Forgotten, Founded, Promised
 from dsdproto.invariants import InvariantBroken, check_node
 from dsdproto.prefix import PrefixChain
 from dsdproto.registry import Finish, Role
 from dsdproto.session import chain_of
+from dsdproto.wire.groups import split_group
 from dsdproto.wire.messages import Contract, Vote
 from reference_nodes.simulator.cluster import name_of
 from reference_nodes.simulator.host import SimNode
