@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from conformance.case import Case
-from conformance.verdict import Failed, Finding
+from conformance.verdict import Failed, Finding, Inconclusive
 from conformance.wirelog import WireLog
 
 STEP_SECONDS = 5.0
@@ -38,11 +38,20 @@ class Trial:
         self.notes: list[str] = []
         self.findings: list[Finding] = []
         self._clock = clock
-        self._end = clock() + case.timeout * patience
+        self._start = clock()
+        self._end = self._start + case.timeout * patience
 
     def seconds(self, step: float = STEP_SECONDS) -> float:
-        """How long to wait for one step: ``step`` times patience, never beyond the end of the case."""
-        return max(0.0, min(step * self.patience, self._end - self._clock()))
+        """How long to wait for one step: ``step`` times patience. Raises Inconclusive when the time of the case is
+        over: what is awaited then would get less than its due."""
+        if self.expired:
+            raise Inconclusive(f"the case took longer than {self._end - self._start:.0f} s; --patience gives more")
+        return step * self.patience
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the case began."""
+        return self._clock() - self._start
 
     @property
     def expired(self) -> bool:
