@@ -1,4 +1,4 @@
-"""A leader and what its voters tell it: whom it names and asks, whose word it refuses (clauses Q-1, Q-4, Q-30, Q-31)."""
+"""A leader and what its voters tell it: whom it names and asks, whom it refuses (clauses Q-1, Q-4, Q-30, Q-31)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 from cluster import hello, offer
 from commit_cases import GROUP, HELLOS, PROMPT, SESSION, TERMS, digest
 
-from dsdproto.effects import LOCAL_NEAR, Effect, LinkDown, LinkUp, Received, Refuse, Send
+from dsdproto.effects import LOCAL_FAR, LOCAL_NEAR, Effect, LinkDown, LinkUp, Received, Refuse, Send
 from dsdproto.errors import PeerError
 from dsdproto.registry import DismissReason, ErrorCode, Role
 from dsdproto.roles.leader import Leader, LeaderConfig
+from dsdproto.roles.leader_commit import MAX_MET
 from dsdproto.roles.leader_session import Answers, TakeOver
-from dsdproto.wire.messages import Dismiss, Enlist, Enlisted, Error, Opened, Prepare, Vote
+from dsdproto.wire.messages import Dismiss, Enlist, Enlisted, Open, Prepare, Vote
 
 OWN = hello("ada", [Role.LEADER, Role.VOTER, Role.VERIFIER], [offer(Role.VERIFIER, "m")])
 BOB, CID, DAN, CLIENT = 2, 3, 4, 9
@@ -43,6 +44,7 @@ class Ada:
         self.refused: list[tuple[Key, PeerError]] = []
         self.leader = Leader(LeaderConfig(**config), self._channel)
         self.do(LinkUp(LOCAL_NEAR, OWN, frozenset(), True))
+        self.do(LinkUp(LOCAL_FAR, OWN, frozenset(), False))
 
     def _channel(self, link: int) -> int:
         self.channels += 1
@@ -130,3 +132,108 @@ def test_q31_a_late_voter_that_cannot_be_right_ends_nothing_but_its_channel():
         ada.answer(link, Vote(view=3, height=3, digest=digest((5, 6))))
     ballot = ada.leader.sessions[SESSION].ballot
     assert ballot is not None and ballot.committed == PROMPT + 2
+
+
+# ---------------------------------------------------------------- founding (clauses Q-1, Q-4)
+
+
+def opened(ada: Ada) -> tuple[str, ...] | PeerError:
+    """The group by name that ada makes for a client, or why not."""
+    ada.link(CLIENT, "client", Role.CLIENT)
+    before = len(ada.refused)
+    ada.do(Received(CLIENT, 1, Open(session=SESSION, contract=TERMS, max_drafters=0, origins=0)))
+    if len(ada.refused) > before:
+        assert ada.refused[-1][0] == (CLIENT, 1) and not ada.leader.sessions
+        return ada.refused[-1][1]
+    ballot = ada.leader.sessions[SESSION].ballot
+    assert ballot is not None
+    return tuple(node_id.rstrip(b"\0").decode() for node_id in ballot.members)
+
+
+def test_q4_connected_voters_come_first_and_leaders_among_them():
+    ada = Ada(group_size=5)
+    ada.link(BOB, "bob", Role.VOTER)
+    ada.link(CID, "cid")
+    ada.link(DAN, "dan", Role.VERIFIER)
+    ada.link(5, "eve", Role.VOTER)
+    ada.link(6, "fay")
+    ada.do(LinkDown(CID, "gone"))
+    ada.do(LinkDown(5, "gone"))
+    assert opened(ada) == ("ada", "fay", "bob", "cid", "eve")
+
+
+def test_q4_nobody_who_is_away_is_named_where_enough_are_there():
+    ada = Ada()
+    for link, name in ((BOB, "bob"), (CID, "cid"), (DAN, "dan")):
+        ada.link(link, name, *([Role.VOTER] if name == "dan" else []))
+    ada.do(LinkDown(BOB, "gone"))
+    assert opened(ada) == ("ada", "cid", "dan")
+
+
+def test_q4_of_those_who_are_away_the_last_one_lost_is_named():
+    ada = Ada()
+    for link, name in ((BOB, "bob"), (CID, "cid"), (DAN, "dan")):
+        ada.link(link, name)
+    ada.do(LinkDown(CID, "gone"))
+    ada.do(LinkDown(BOB, "gone"))
+    assert opened(ada) == ("ada", "dan", "bob")
+
+
+def test_q4_who_came_back_without_votes_is_not_named():
+    ada = Ada()
+    ada.link(BOB, "bob")
+    ada.link(CID, "cid")
+    ada.do(LinkDown(CID, "gone"))
+    ada.link(CID, "cid", Role.LEADER)
+    ada.do(LinkDown(CID, "gone"))
+    refused = opened(ada)
+    assert isinstance(refused, PeerError)
+    assert (refused.code, refused.clause) == (ErrorCode.QUORUM_UNAVAILABLE, "Q-4")
+
+
+@pytest.mark.parametrize(("size", "here", "founds"), [(3, 0, False), (3, 1, True), (5, 1, False), (5, 2, True)])
+def test_q4_a_majority_must_be_there(size, here, founds):
+    ada = Ada(group_size=size)
+    for number in range(size - 1):
+        ada.link(BOB + number, f"node{number}")
+    for number in range(here, size - 1):
+        ada.do(LinkDown(BOB + number, "gone"))
+    group = opened(ada)
+    if founds:
+        assert len(group) == size  # type: ignore[arg-type]
+    else:
+        assert isinstance(group, PeerError) and group.code == ErrorCode.QUORUM_UNAVAILABLE
+        assert f"{1 + here} voters are connected" in group.text and f"{size - 1 - here} more" in group.text
+
+
+def test_q4_nobody_is_named_who_was_never_met():
+    ada = Ada()
+    ada.link(BOB, "bob")
+    refused = opened(ada)
+    assert isinstance(refused, PeerError) and "a group has 3, and 2 of them must be connected" in refused.text
+
+
+def test_q4_one_who_was_away_is_enlisted_when_it_comes_and_counts_from_then_on():
+    ada = Ada()
+    ada.link(BOB, "bob")
+    ada.link(CID, "cid")
+    ada.do(LinkDown(CID, "gone"))
+    assert opened(ada) == ("ada", "bob", "cid")
+    assert {link for link, _ in ada.all(Enlist)} == {BOB}
+    ada.answer(BOB, report())
+    ada.answer(LOCAL_NEAR, report())
+    ada.link(DAN, "cid")  # on another link
+    assert ada.asked(DAN)
+    ada.answer(DAN, report())
+    ballot = ada.leader.sessions[SESSION].ballot
+    assert ballot is not None and [member.enlisted for member in ballot.members.values()] == [True] * 3
+
+
+def test_q4_memory_has_a_bound_and_the_oldest_goes_first():
+    ada = Ada(group_size=9)
+    for number in range(MAX_MET + 5):
+        ada.link(100, f"node{number}")
+        ada.do(LinkDown(100, "gone"))
+    assert [hello.node_id.rstrip(b"\0").decode() for hello in ada.leader.met.values()] == [
+        f"node{number}" for number in range(5, MAX_MET + 5)
+    ]

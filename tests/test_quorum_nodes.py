@@ -160,6 +160,29 @@ async def test_a_group_that_cannot_be_founded_is_refused(tmp_path: Path) -> None
 
 
 @in_trio
+async def test_a_session_is_founded_while_one_voter_is_away_and_it_joins_when_it_comes(tmp_path: Path) -> None:
+    async with three(tmp_path) as here:
+        asked, away = quorum(120), here.nodes[2].node_id
+        await here.guests[2].leave()
+        while here.nodes[0].link_to(away) is not None:
+            await here.nodes[0].peers.wait_for_change()
+        brake = Brake(here.nodes[0], wait_for_drafts=False)
+        brake.stop(len(asked.prompt) + 30)
+        async with open_session(here.client, asked, leader=here.nodes[0].node_id) as session:
+            await brake.stopped()
+            assert session.group == (here.nodes[0].node_id, here.nodes[1].node_id, away)
+            async with open_node(here.configs[2]) as again:
+                while here.nodes[0].link_to(away) is None:
+                    await here.nodes[0].peers.wait_for_change()
+                brake.go()
+                await session.finish()
+                assert session.tokens == alone(asked)
+                while not (seat := voter_of(again).seats.get(session.id)) or not seat.ledger.finished:
+                    await again.host.call(lambda machine, now: [])
+                assert seat.ledger.chain.tokens_from(len(asked.prompt)) == session.tokens
+
+
+@in_trio
 async def test_one_voter_is_a_group_too(tmp_path: Path) -> None:
     async with three(tmp_path, voters=1, leader=LeaderConfig(group_size=1)) as here:
         async with open_session(here.client, quorum()) as session:

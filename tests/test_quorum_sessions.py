@@ -92,6 +92,31 @@ def test_too_few_voters_are_refused_at_once() -> None:
     assert isinstance(end, Failed) and end.code == ErrorCode.QUORUM_UNAVAILABLE, end
 
 
+@pytest.mark.parametrize("comes_back", ["never", "while it runs", "after its leader died"])
+def test_two_of_three_found_a_session_that_names_the_third(comes_back: str) -> None:
+    cluster, terms = trio(), quorum()
+    cluster.finish(until=lambda: len(cluster.world.nodes["ada"].machine.links) >= 3)
+    cluster.world.crash("cid")
+    session = cluster.open(terms, leader="ada")
+    cluster.finish(until=lambda: len(cluster.streams[session]) >= 10)
+    ada, bob, cid = (cluster.world.nodes[name].machine.hello.node_id for name in NODES)
+    assert cluster.clients.sessions[session].group == (ada, bob, cid)
+    if comes_back == "never":
+        cluster.finish(session)
+        cluster.check(session, terms)
+        return
+    cluster.target("cid", votes=True)
+    cluster.world.connect("bob", "cid", cluster.delay)
+    if comes_back == "while it runs":
+        cluster.world.connect("ada", "cid", cluster.delay)
+    else:
+        cluster.world.crash("ada")
+        cluster.resume(session, "bob")
+    cluster.finish(session)
+    cluster.check(session, terms)
+    assert voter(cluster, "cid").seats[session].ledger.chain.tokens_from(5) == alone(terms)
+
+
 def test_a_group_of_one_commits_alone() -> None:
     cluster, terms = Cluster(leader=LeaderConfig(group_size=1)), quorum()
     cluster.target("ada", votes=True)

@@ -289,8 +289,10 @@ def check_numbers_in_clauses(text: str) -> None:
         "S-SAMP-8": f"at least {fixed.NOISE_MIN} and at most {fixed.NOISE_MAX}",
     }.items():
         # A table ends a clause for `clauses`, so look for the phrase up to the next clause.
-        body = text[text.index(f"\n**{name}** (") :]
-        end = CLAUSE.search(body, len(name) + 8)
+        begin = re.search(rf"\n\*\*{name}(?:r\d+)?\*\* \(", text)
+        assert begin, f"there is no clause {name}"
+        body = text[begin.start() :]
+        end = CLAUSE.search(body, begin.end() - begin.start())
         assert phrase in " ".join(body[: end.start() if end else None].split()), f"{name}: {phrase}"
         assert name in known
 

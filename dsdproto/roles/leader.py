@@ -26,6 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dsdproto.effects import (
+    LOCAL_FAR,
+    LOCAL_NEAR,
     CancelTimer,
     Deliver,
     Effect,
@@ -66,6 +68,7 @@ from dsdproto.wire.messages import (
     Detach,
     End,
     Error,
+    Hello,
     Open,
     Propose,
     Verdict,
@@ -118,6 +121,8 @@ class Leader:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     """by session id"""
     peers: dict[int, LinkUp] = field(default_factory=dict)
+    met: dict[bytes, Hello] = field(default_factory=dict)
+    """voters that it has or had a link to, by node id, the one that came or went last at the end (clause Q-4)"""
     costs: dict[int, CostModel] = field(default_factory=dict)
     """by the verifier's link"""
     finished: int = 0
@@ -150,6 +155,8 @@ class Leader:
 
     def _link_up(self, event: LinkUp, now: float, effects: list[Effect]) -> None:
         self.peers[event.link] = event
+        if event.link not in (LOCAL_NEAR, LOCAL_FAR):
+            leader_commit.meet(self.met, event.peer)
         for session in list(self.sessions.values()):
             if session.ballot is not None:
                 leader_commit.ask_members(self, session, session.ballot, now, effects)
@@ -159,7 +166,9 @@ class Leader:
                 leader_workers.attach_drafters(self, session, effects)
 
     def _link_down(self, event: LinkDown, now: float, effects: list[Effect]) -> None:
-        self.peers.pop(event.link, None)
+        lost = self.peers.pop(event.link, None)
+        if lost is not None and lost.peer.node_id in self.met:
+            leader_commit.meet(self.met, self.met[lost.peer.node_id])
         self.costs.pop(event.link, None)
         for session in list(self.sessions.values()):
             session.left_drafters.discard(event.link)
@@ -307,7 +316,7 @@ class Leader:
         # Who cannot be served is refused at once.
         _, answers = choose_verifier(session, self.peers, self.sessions.values())
         if contract.commit_profile == CommitProfile.QUORUM:
-            group = leader_commit.form_group(self.peers, self.config.group_size)
+            group = leader_commit.form_group(self.peers, self.met, self.config.group_size)
             session.answers = answers
             self._keep(session)
             effects += leader_commit.begin(self, session, 0, group, now)

@@ -5,23 +5,39 @@ Functions over a :class:`~dsdproto.roles.leader.Leader` and one of its sessions;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dsdproto.commit.ballot import Ballot, Member, Proposal
+from dsdproto.commit.quorum import majority
 from dsdproto.effects import LOCAL_NEAR, Deliver, Effect, LinkUp, Refuse, Send, SetTimer
 from dsdproto.errors import PeerError
 from dsdproto.registry import DismissReason, ErrorCode, Finish, Role, Scope
 from dsdproto.roles.leader_session import Key, Note, Session
 from dsdproto.wire.groups import join_group
-from dsdproto.wire.messages import Block, Dismiss, Enlist, Enlisted, Error, Prepare, Vote
+from dsdproto.wire.messages import Block, Dismiss, Enlist, Enlisted, Error, Hello, Prepare, Vote
 
 if TYPE_CHECKING:
     from dsdproto.roles.leader import Leader
 
 
-def form_group(peers: Mapping[int, LinkUp], size: int) -> tuple[bytes, ...]:
-    """This node first, then connected voters, those that can lead before those that cannot (clause Q-1).
+MAX_MET = 64
+"""voters of earlier links that a leader remembers"""
+
+
+def meet(met: dict[bytes, Hello], hello: Hello) -> None:
+    """Remember a voter whose link came up or was lost; the latest stands last (clause Q-4)."""
+    met.pop(hello.node_id, None)
+    if Role.VOTER in hello.roles:
+        met[hello.node_id] = hello
+        if len(met) > MAX_MET:
+            del met[next(iter(met))]
+
+
+def form_group(peers: Mapping[int, LinkUp], met: Mapping[bytes, Hello], size: int) -> tuple[bytes, ...]:
+    """This node first, then connected voters, then ones that were: each time those that can lead first (clause Q-4).
+
+    :param met: by node id, the voter that was lost last behind the others.
 
     Raises PeerError(QUORUM_UNAVAILABLE) where there are too few, or no voter on this node (clause Q-3).
     """
@@ -29,14 +45,22 @@ def form_group(peers: Mapping[int, LinkUp], size: int) -> tuple[bytes, ...]:
     if Role.VOTER not in own.roles:
         text = "this leader has no voter on its own node, so it cannot lead sessions of the quorum profile"
         raise PeerError(ErrorCode.QUORUM_UNAVAILABLE, "Q-3", text, scope=Scope.SESSION)
-    others = {peer.peer.node_id: peer.peer for peer in peers.values() if Role.VOTER in peer.peer.roles}
-    others.pop(own.node_id)
-    ranked = sorted(others.values(), key=lambda hello: Role.LEADER not in hello.roles)
+    here = {peer.peer.node_id: peer.peer for peer in peers.values() if Role.VOTER in peer.peer.roles}
+    here.pop(own.node_id)
+    away = [hello for node_id, hello in reversed(met.items()) if node_id not in here]
+    ranked = [*_leaders_first(here.values()), *_leaders_first(away)]
     group = (own.node_id, *(hello.node_id for hello in ranked))[:size]
-    if len(group) < size:
-        text = f"{len(group)} voters are connected to this leader, this one included; a group has {size}"
-        raise PeerError(ErrorCode.QUORUM_UNAVAILABLE, "Q-1", text, scope=Scope.SESSION)
+    if len(group) < size or 1 + len(here) < majority(size):
+        text = (
+            f"{1 + len(here)} voters are connected to this leader, this one included, and {len(away)} more were since "
+            f"it started; a group has {size}, and {majority(size)} of them must be connected"
+        )
+        raise PeerError(ErrorCode.QUORUM_UNAVAILABLE, "Q-4", text, scope=Scope.SESSION)
     return group
+
+
+def _leaders_first(hellos: Iterable[Hello]) -> list[Hello]:
+    return sorted(hellos, key=lambda hello: Role.LEADER not in hello.roles)
 
 
 def begin(leader: Leader, session: Session, view: int, group: tuple[bytes, ...], now: float) -> list[Effect]:
@@ -45,6 +69,9 @@ def begin(leader: Leader, session: Session, view: int, group: tuple[bytes, ...],
     session.view = view
     session.ballot = Ballot.open(view, own, group, session.chain.position, now)
     effects: list[Effect] = [SetTimer(("commit", session.id), now + leader.config.vote_patience)]
+    away = [node_id.hex()[:8] for node_id in group if _link_to(leader, node_id, own) is None]
+    if away and view == 0:
+        effects.append(Deliver(Note(f"founded while voters are away: {', '.join(away)}", session.id)))
     ask_members(leader, session, session.ballot, now, effects)
     return effects
 
