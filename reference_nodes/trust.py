@@ -60,6 +60,7 @@ __all__ = [
     "load_cluster",
     "load_identity",
     "new_key",
+    "read_identity",
     "renew_identity",
     "save_identity",
 ]
@@ -175,14 +176,26 @@ def load_identity(
     Raises :class:`NoIdentity`, :class:`BadIdentity`, :class:`Expired`, :class:`NotYetValid`.
     """
     directory = node_dir(base, name)
-    key_path, certificate_path, authority_path = (directory / file for file in NODE_FILES)
-    if not key_path.exists():
+    if not (directory / NODE_FILES[0]).exists():
         others = sorted(path.name for path in directory.parent.glob("*") if (path / NODE_FILES[0]).exists())
         known = f" It has: {', '.join(others)}." if others else ""
         raise NoIdentity(
             f"this machine has no node named {name!r} in {directory.parent}.{known}",
             "Run `dsdp join TOKEN` with a token from the machine that ran `dsdp init`, "
             "or `dsdp init` here to begin a new cluster.",
+        )
+    return read_identity(directory, check=check, now=now)
+
+
+def read_identity(directory: Path, *, check: bool = True, now: datetime | None = None) -> NodeIdentity:
+    """An identity from any directory that holds node.key, node.pem and authority.pem, whoever issued them.
+
+    Raises :class:`NoIdentity`, :class:`BadIdentity`, :class:`Expired`, :class:`NotYetValid`.
+    """
+    key_path, certificate_path, authority_path = (directory / file for file in NODE_FILES)
+    if not key_path.exists():
+        raise NoIdentity(
+            f"{key_path} is missing.", f"A directory with an identity holds {', '.join(NODE_FILES)}, all in PEM."
         )
     identity = NodeIdentity(
         directory, load_key(key_path), load_certificate(certificate_path), load_certificate(authority_path)

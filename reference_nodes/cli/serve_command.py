@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -53,6 +54,14 @@ def add(parsers: Any) -> None:
     )
     parser.add_argument("--draft-model", metavar="MODEL", help="what a drafter runs")
     add_node(parser)
+    parser.add_argument(
+        "--identity",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="an identity that another tool issued, in place of --name: a directory with node.key, node.pem and "
+        "authority.pem",
+    )
     parser.add_argument(
         "--host", metavar="ADDRESS", help="address to listen on (default: of --interface, else 127.0.0.1)"
     )
@@ -125,7 +134,7 @@ async def _serve(args: argparse.Namespace) -> int:
     from reference_nodes.host import HostFailed
     from reference_nodes.journal_file import JournalError
     from reference_nodes.node import NodeConfig, open_node
-    from reference_nodes.trust import load_identity
+    from reference_nodes.trust import load_identity, read_identity
 
     if Role.LEADER in args.roles and not args.no_voter:
         args.roles = tuple(sorted({*args.roles, Role.VOTER}))
@@ -139,7 +148,7 @@ async def _serve(args: argparse.Namespace) -> int:
         say(f"note: {fault} Other nodes reach this one with --peer.")
     config = NodeConfig(
         roles=args.roles,
-        identity=load_identity(home_of(args), args.name),
+        identity=read_identity(args.identity) if args.identity else load_identity(home_of(args), args.name),
         name=args.name,
         target=args.model if Role.VERIFIER in args.roles else None,
         draft=args.draft_model,

@@ -1,0 +1,557 @@
+"""One neighbour of the testee, spoken by hand: exact bytes out, typed messages in, everything into the wire log.
+
+A :class:`Peer` owns one TLS connection. What comes from the testee is decoded strictly and judged as it comes: a frame
+that breaks a rule of the connection (encoding, field tables, order, channels) is a violation whatever the case is
+about, and ends it at the next wait. PING, STATUS_REQUEST and grease are answered or passed over behind the case's back,
+unless it asks for them with ``manual``. What goes *out* is not judged at all: cases say what they like.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import trio
+from cryptography import x509
+
+from conformance.door.dial import why
+from conformance.door.pki import Identity
+from conformance.trial import Trial
+from conformance.verdict import Failed
+from dsdproto.channels import OPENING, Channels
+from dsdproto.errors import PeerError
+from dsdproto.identity import node_id_of
+from dsdproto.phases import FEATURE_FIELDS
+from dsdproto.registry import (
+    GREASE_FEATURES,
+    GREASE_KEYS,
+    GREASE_TYPES,
+    PRIVATE_TYPES,
+    ErrorCode,
+    Role,
+)
+from dsdproto.wire import cbor
+from dsdproto.wire.codec import decode_message, encode_payload, payload_item, type_of
+from dsdproto.wire.frames import Frame, FrameDecoder, encode_frame
+from dsdproto.wire.messages import (
+    Error,
+    Goodbye,
+    Hello,
+    Limits,
+    ModelOffer,
+    Ping,
+    Pong,
+    Ready,
+    Status,
+    StatusRequest,
+)
+from dsdproto.wire.schema import MESSAGES, SPECS
+
+M = TypeVar("M")
+
+CHUNK = 1 << 16
+FEATURES = (1, 3, 5)
+HEARTBEAT_MS = 10_000
+MAX_PAYLOAD = 1 << 20
+ODD_KEYS = tuple(range(65, 256, 2))
+"""Private, odd: whoever did not agree on them ignores them (clauses R-1, R-2)."""
+AGENT = "dsdp-conformance"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A frame from the testee."""
+
+    frame: Frame
+    message: Any
+    """None: an unknown odd type"""
+    at: float
+
+
+def name_of(kind: type) -> str:
+    return kind.__name__.upper()
+
+
+def described(message: Any) -> str:
+    """A message as a finding shows it: short."""
+    if isinstance(message, Error):
+        known = ErrorCode._value2member_map_.get(message.code)
+        name = known.name if known is not None else f"{message.code:#06x}"  # type: ignore[attr-defined]
+        return f"ERROR {name} ({message.clause}): {message.text}"
+    text = repr(message)
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+class Peer:
+    """One connection to the testee.
+
+    :param dialer: the suite dialed (it then opens odd channels).
+    :param say: makes the HELLO that this peer says of itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trial: Trial,
+        stream: trio.SSLStream[Any],
+        identity: Identity,
+        hello: Hello,
+        *,
+        dialer: bool = True,
+    ) -> None:
+        self.name = name
+        self.trial = trial
+        self.stream = stream
+        self.identity = identity
+        self.hello = hello
+        """what this side says, grease left out"""
+        self.dialer = dialer
+        self.manual = False
+        """PING and STATUS_REQUEST go to the case and are not answered"""
+        self.their: Hello | None = None
+        self.features: tuple[int, ...] = ()
+        self.ended: str = ""
+        """how the testee's byte stream ended; empty: it has not"""
+        self.received = 0
+        self.bytes_in = 0
+        self.arrivals: list[Arrival] = []
+        """everything that came, in order"""
+        self.rng = random.Random(f"{trial.seed}/{trial.case.id}/{name}")
+        self.violation: Failed | None = None
+        self.channels = Channels(dialer=dialer)
+        self.on_opening: Callable[[int, Any], bool] | None = None
+        self._inbox: list[Arrival] = []
+        self._pulse = trio.Event()
+        self._sending = trio.Lock()
+        self._next = 1 if dialer else 2
+        self._hello_payload = b""
+        self._their_payload = b""
+        self._decoder = FrameDecoder(1 << 24)
+        self._wild: set[int] = set()
+        """channels on which this side said something illegal, or may have: only decoding is judged there"""
+        self._shut: set[int] = set()
+        """channels that the testee closed"""
+        self._left = False
+        """the testee said GOODBYE, or ERROR on channel 0"""
+        self._opened_up = False
+
+    # ------------------------------------------------------------ what TLS says
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        der = self.stream.getpeercert(binary_form=True)
+        return x509.load_der_x509_certificate(der)
+
+    @property
+    def peer_id(self) -> bytes:
+        """Node id of the testee, from its certificate (clause T-6)."""
+        return node_id_of(self.certificate.public_key())  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------ out
+
+    async def raw(self, data: bytes, remark: str = "", *, pieces: int = 0) -> None:
+        """Exactly these bytes. ``pieces``: so many bytes a TLS record and TCP segment (1: byte by byte).
+
+        A connection that the testee has closed by now is no fault here: whoever waits for something will see it.
+        """
+        self.trial.wire.sent(self.name, data, remark)
+        try:
+            async with self._sending:
+                if not pieces:
+                    await self.stream.send_all(data)
+                    return
+                for start in range(0, len(data), pieces):
+                    await self.stream.send_all(data[start : start + pieces])
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            self.trial.wire.event(self.name, f"could not be sent: {why(error)[0]}")
+
+    async def frame(self, type_: int, channel: int, payload: bytes, remark: str = "", *, pieces: int = 0) -> None:
+        """One frame with any payload, legal or not."""
+        self._wild.add(channel)
+        await self.raw(encode_frame(type_, channel, payload), remark, pieces=pieces)
+
+    async def send(
+        self,
+        message: Any,
+        channel: int = 0,
+        remark: str = "",
+        *,
+        grease: bool = True,
+        pieces: int = 0,
+        wild: bool = False,
+    ) -> None:
+        """A message as the tables have it; now and then with an unknown odd key, which must be ignored (clause R-1).
+
+        :param wild: what it says is not legal here, so what comes back on the channel is not judged by the tables.
+        """
+        extra = {}
+        if grease and self.rng.random() < 0.3 and type(message) not in (Hello, Ready):
+            extra = {self.rng.choice(ODD_KEYS): self.noise()}
+        if wild:
+            self._wild.add(channel)
+        else:
+            self._follow(channel, message, mine=True)
+        payload = encode_payload(message, extra)
+        await self.raw(encode_frame(type_of(message), channel, payload), remark, pieces=pieces)
+
+    def channel(self) -> int:
+        """A fresh number of this side's parity (clause CH-1), sometimes with a gap (clause CH-2)."""
+        number = self._next + 2 * self.rng.choice((0, 0, 0, 1, 7))
+        self._next = number + 2
+        return number
+
+    async def open(self, message: Any, **how: Any) -> int:
+        """Open a channel with this message; gives its number."""
+        number = self.channel()
+        await self.send(message, number, **how)
+        return number
+
+    def noise(self) -> Any:
+        """Any value that a grease field may have."""
+        return self.rng.choice(
+            (
+                self.rng.randrange(1 << 32),
+                self.rng.randbytes(self.rng.randrange(12)),
+                "grease",
+                [1, [2]],
+                {5: b"", 300: 0},
+            )
+        )
+
+    async def hang_up(self) -> None:
+        """Close without a word."""
+        self.trial.wire.event(self.name, "the suite hangs up")
+        await trio.aclose_forcefully(self.stream)
+
+    async def leave(self) -> None:
+        """GOODBYE, and close (clause C-13)."""
+        await self.send(Goodbye(reason=0), grease=False)
+        with trio.move_on_after(1.0):
+            try:
+                await self.stream.aclose()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+    # ------------------------------------------------------------ the handshake
+
+    def greased(self, hello: Hello) -> bytes:
+        """The payload of HELLO with a grease feature and a grease key (clause R-10)."""
+        feature = self.rng.choice(GREASE_FEATURES)
+        features = tuple(sorted({*hello.features, feature}))
+        return encode_payload(replace(hello, features=features), {self.rng.choice(GREASE_KEYS): self.noise()})
+
+    async def say_hello(self, payload: bytes | None = None, remark: str = "", *, pieces: int = 0) -> None:
+        """This side's HELLO, or another payload in its place."""
+        self._hello_payload = self.greased(self.hello) if payload is None else payload
+        frame = encode_frame(type_of(self.hello), 0, self._hello_payload)
+        await self.raw(frame, remark, pieces=pieces)
+
+    def negotiated(self) -> bytes:
+        """What READY has to say (clauses C-6 to C-8)."""
+        assert self.their is not None
+        version = min(self.hello.version_max, self.their.version_max)
+        self.features = tuple(
+            f for f in sorted(set(self.hello.features) & set(self.their.features)) if f not in GREASE_FEATURES
+        )
+        both = (self._their_payload, self._hello_payload)
+        acceptor, dialer = both if self.dialer else both[::-1]
+        return hashlib.sha256(acceptor + dialer + cbor.encode({1: version, 2: list(self.features)})).digest()
+
+    async def say_ready(self, digest: bytes | None = None, *, pieces: int = 0) -> None:
+        await self.send(Ready(negotiated=digest or self.negotiated()), pieces=pieces)
+
+    async def meet(self) -> Hello:
+        """The testee's HELLO, checked against its certificate (clauses T-6, C-5)."""
+        self.their = await self.expect(Hello, 0, "C-3")
+        self._their_payload = next(a.frame.payload for a in self.arrivals if isinstance(a.message, Hello))
+        if self.their.node_id != self.peer_id:
+            said = "the node id of HELLO is not that of the certificate"
+            raise Failed("T-6", said, self.peer_id, self.their.node_id)
+        self.trial.expect("C-5", "the testee's HELLO names another cluster", self.identity.cluster, self.their.cluster)
+        return self.their
+
+    async def greet(self, *, pieces: int = 0) -> Hello:
+        """The whole handshake, from the side that this peer is on."""
+        if self.dialer:
+            await self.meet()
+            await self.say_hello(pieces=pieces)
+            await self.say_ready(pieces=pieces)
+        else:
+            await self.say_hello(pieces=pieces)
+            await self.meet()
+        ready = await self.expect(Ready, 0, "C-3")
+        self.trial.expect(
+            "C-6", "READY has another digest than the two HELLO messages give", self.negotiated(), ready.negotiated
+        )
+        if not self.dialer:
+            await self.say_ready(pieces=pieces)
+        await self.grease()
+        assert self.their is not None
+        return self.their
+
+    async def grease(self) -> None:
+        """A frame of a grease type (clause R-10)."""
+        item = {self.rng.randrange(24): self.noise(), 24 + self.rng.randrange(1000): self.noise()}
+        await self.raw(encode_frame(self.rng.choice(GREASE_TYPES), 0, cbor.encode(item)), "grease")
+
+    # ------------------------------------------------------------ in
+
+    async def expect(self, kind: type[M], channel: int, clause: str, *, within: float | None = None) -> M:
+        """The next message on ``channel``, which must be a ``kind``; :class:`Failed` by ``clause`` if not."""
+        seconds = self.trial.seconds() if within is None else self.trial.seconds(within)
+        with trio.move_on_after(seconds):
+            arrival = await self.next(channel)
+            if arrival is None:
+                said = f"{self.name} waits for {name_of(kind)} on channel {channel}, but the connection ended"
+                raise Failed(clause, said, name_of(kind), self.ended)
+            if type(arrival.message) is not kind:
+                said = f"{self.name} waits for {name_of(kind)} on channel {channel}, and something else came"
+                raise Failed(clause, said, name_of(kind), described(arrival.message))
+            return arrival.message
+        said = f"{self.name} waits for {name_of(kind)} on channel {channel}, and nothing came within {seconds:.1f} s"
+        raise Failed(clause, said, name_of(kind), "nothing")
+
+    async def next(self, channel: int) -> Arrival | None:
+        """The next message on ``channel``, whatever it is; None: the connection ended. Waits without a bound."""
+        while True:
+            self.check()
+            for index, arrival in enumerate(self._inbox):
+                if arrival.frame.channel == channel:
+                    return self._inbox.pop(index)
+            if self.ended:
+                return None
+            await self._pulse.wait()
+
+    async def opening(
+        self, kind: type[M], clause: str, match: Callable[[M], bool] = lambda _: True, *, within: float | None = None
+    ) -> tuple[int, M]:
+        """The testee opens a channel with a ``kind`` that matches: (channel, message)."""
+        seconds = self.trial.seconds() if within is None else self.trial.seconds(within)
+        with trio.move_on_after(seconds):
+            while True:
+                self.check()
+                for index, arrival in enumerate(self._inbox):
+                    if type(arrival.message) is kind and match(arrival.message):
+                        del self._inbox[index]
+                        return arrival.frame.channel, arrival.message
+                if self.ended:
+                    said = f"{self.name} waits for {name_of(kind)}, but the connection ended"
+                    raise Failed(clause, said, name_of(kind), self.ended)
+                await self._pulse.wait()
+        said = f"{self.name} waits for {name_of(kind)}, and it did not come within {seconds:.1f} s"
+        raise Failed(clause, said, name_of(kind), "nothing")
+
+    async def refused(self, channel: int, clause: str, *codes: ErrorCode, within: float | None = None) -> Error:
+        """ERROR on ``channel`` with one of these codes; for channel 0 the end of the connection as well (clause E-6)."""
+        error = await self.expect(Error, channel, clause, within=within)
+        if error.code not in codes:
+            wanted = " or ".join(code.name for code in codes)
+            raise Failed(clause, f"the testee refuses with another code: {error.text}", wanted, described(error))
+        if clause and error.clause != clause:
+            self.trial.note(f"refused by clause {error.clause}, expected {clause}")
+        if channel == 0:
+            await self.over("E-6")
+        return error
+
+    async def over(self, clause: str, *, within: float | None = None) -> str:
+        """The testee closes the connection. Gives how."""
+        seconds = self.trial.seconds() if within is None else self.trial.seconds(within)
+        with trio.move_on_after(seconds):
+            while not self.ended:
+                await self._pulse.wait()
+            self.check()
+            return self.ended
+        raise Failed(
+            clause, f"{self.name}: the testee left the connection open", "closed", f"open after {seconds:.1f} s"
+        )
+
+    async def silent(self, channel: int, clause: str, seconds: float = 0.3) -> None:
+        """Nothing comes on ``channel`` for a while."""
+        with trio.move_on_after(self.trial.seconds(seconds)):
+            arrival = await self.next(channel)
+            got = described(arrival.message) if arrival else self.ended
+            raise Failed(clause, f"{self.name}: something came on channel {channel} where nothing may", "nothing", got)
+
+    async def alive(self, clause: str) -> None:
+        """PING is answered: the connection stands, and all that was sent before was taken in (clause H-2)."""
+        sequence = self.rng.randrange(1 << 32)
+        await self.send(Ping(sequence=sequence))
+        while True:
+            pong = await self.expect(Pong, 0, clause)
+            if pong.sequence == sequence:
+                return
+
+    def waiting(self, channel: int) -> list[Any]:
+        """Messages on ``channel`` that came and were not taken yet."""
+        return [arrival.message for arrival in self._inbox if arrival.frame.channel == channel]
+
+    def check(self) -> None:
+        """Raises the first violation, if there was one."""
+        if self.violation is not None:
+            raise self.violation
+
+    # ------------------------------------------------------------ the reader
+
+    async def read(self) -> None:
+        """Until the connection ends; runs beside the case."""
+        try:
+            while data := await self.stream.receive_some(CHUNK):
+                self.bytes_in += len(data)
+                for frame in self._decoder.feed(data):
+                    await self._take(frame)
+                self._wake()
+            self.ended = "closed by the testee"
+            if self._decoder.buffered:
+                self.ended += f", {self._decoder.buffered} bytes into a frame"
+        except (trio.BrokenResourceError, OSError) as error:
+            text, alert = why(error)
+            self.ended = text if alert else f"broken off: {text}"
+        except trio.ClosedResourceError:
+            self.ended = "closed by the suite"
+        self.trial.wire.event(self.name, self.ended)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._pulse.set()
+        self._pulse = trio.Event()
+
+    async def _take(self, frame: Frame) -> None:
+        self.received += 1
+        self.trial.wire.received(self.name, encode_frame(*frame))
+        try:
+            message = decode_message(frame)
+            self._judge(frame, message)
+        except PeerError as error:
+            name = MESSAGES[frame.type].__name__.upper() if frame.type in MESSAGES else f"type {frame.type:#04x}"
+            self._violated(error.clause, f"the testee sends a {name} that must be refused: {error.text}", frame)
+            return
+        arrival = Arrival(frame, message, trio.current_time())
+        self.arrivals.append(arrival)
+        if message is None:
+            return
+        if not self.manual:
+            if isinstance(message, Ping):
+                await self.send(Pong(sequence=message.sequence), grease=False)
+                return
+            if isinstance(message, StatusRequest):
+                await self.send(Status(document="{}"), grease=False)
+                return
+        if type(message) in OPENING and self.on_opening is not None and self.on_opening(frame.channel, message):
+            return
+        self._inbox.append(arrival)
+
+    def _violated(self, clause: str, said: str, frame: Frame) -> None:
+        if self.violation is None:
+            got = encode_frame(*frame)[:64]
+            self.violation = Failed(clause, f"{self.name}: {said}", "", got)
+        self._wake()
+
+    def _judge(self, frame: Frame, message: Any) -> None:
+        """What holds for every frame of every testee, whatever the case is about."""
+        channel, kind = frame.channel, type(message)
+        if self._left:
+            self._violated("C-1", "something follows GOODBYE or the ERROR that ended the connection", frame)
+            return
+        if message is None:
+            legal = frame.type in GREASE_TYPES or frame.type in PRIVATE_TYPES
+            if not legal:
+                self._violated("R-2", f"frame type {frame.type:#04x} is neither assigned, private nor grease", frame)
+            elif frame.type in GREASE_TYPES and channel != 0:
+                self._violated("R-10", "grease on another channel than 0", frame)
+            if not self._opened_up:
+                self._violated("C-4", "an unknown type before READY", frame)
+            payload_item(frame)
+            return
+        handshake = kind in (Hello, Ready)
+        if handshake == self._opened_up and not isinstance(message, Error):
+            self._violated("C-4" if not handshake else "C-2", f"{name_of(kind)} is out of order", frame)
+        self._opened_up |= kind is Ready
+        if kind in (Goodbye, Error) and channel == 0:
+            self._left = True
+            return
+        if kind is Error:
+            self._shut.add(channel)
+            self.channels.close(channel)
+            return
+        if (SPECS[kind].plane == "connection") != (channel == 0):
+            self._violated("CH-3", f"{name_of(kind)} on channel {channel}", frame)
+            return
+        if channel == 0 or channel in self._wild:
+            return
+        if channel in self._shut:
+            self._violated("CH-8", f"{name_of(kind)} on a channel that the testee has closed", frame)
+            return
+        if kind in OPENING:
+            self.channels.check_number(channel, sender_is_me=False)
+            self._judge_roles(kind, frame)
+            self._follow(channel, message, mine=False)
+        elif channel in self.channels.open:
+            self.channels.check_message(channel, message, sender_is_me=False)
+            closing = kind is self.channels.open[channel].plane.closing
+            self._follow(channel, message, mine=False)
+            if closing:
+                self._shut.add(channel)
+        elif not self.channels.is_closed(channel):
+            self._violated("CH-4", f"{name_of(kind)} on channel {channel}, which was never opened", frame)
+            return
+        for field, feature in FEATURE_FIELDS.get(kind, ()):
+            if getattr(message, field) is not None and int(feature) not in self.features:
+                self._violated("C-10", f"{name_of(kind)}.{field} without the feature {feature.name}", frame)
+
+    def _judge_roles(self, kind: type, frame: Frame) -> None:
+        plane = OPENING[kind]
+        for role, hello in ((plane.opener, self.their), (plane.answerer, self.hello)):
+            if hello is not None and role not in hello.roles:
+                self._violated(
+                    "C-9", f"{name_of(kind)} where one end has not the role {Role(role).name.lower()}", frame
+                )
+        if self.channels.opened_by(False) >= self.hello.limits.max_channels:
+            self._violated("CH-5", f"{name_of(kind)} beyond this peer's max_channels", frame)
+
+    def _follow(self, channel: int, message: Any, *, mine: bool) -> None:
+        kind = type(message)
+        if kind in OPENING:
+            if channel not in self.channels.open:
+                self.channels.add(channel, kind, mine)
+        elif channel in self.channels.open:
+            self.channels.note(channel, message)
+
+
+def hello_of(
+    identity: Identity,
+    rng: random.Random,
+    roles: tuple[int, ...],
+    models: tuple[ModelOffer, ...] = (),
+    **changes: Any,
+) -> Hello:
+    """What a peer of the suite says of itself; ``changes`` are fields of HELLO, ``max_payload``, ``max_channels`` and
+    ``heartbeat_ms`` those of its limits."""
+    limits = Limits(
+        max_payload=changes.pop("max_payload", MAX_PAYLOAD),
+        max_channels=changes.pop("max_channels", 1024),
+        heartbeat_ms=changes.pop("heartbeat_ms", HEARTBEAT_MS),
+    )
+    values: dict[str, Any] = {
+        "version_min": 1,
+        "version_max": 1,
+        "node_id": identity.node_id,
+        "instance": rng.randbytes(8),
+        "roles": tuple(sorted(int(role) for role in roles)),
+        "cluster": identity.cluster,
+        "features": FEATURES,
+        "limits": limits,
+        "models": models,
+        "nonce": rng.randbytes(16),
+        "agent": AGENT,
+    }
+    return Hello(**{**values, **changes})
+
+
+def ticket_of(stream: trio.SSLStream[Any]) -> bool:
+    """Whether the acceptor sent a session ticket (clause T-7); read something first."""
+    session: ssl.SSLSession | None = stream.session
+    return session is not None and session.has_ticket
