@@ -14,6 +14,7 @@ iterator says Interrupted, then Resumed, and goes on where it was (:mod:`referen
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -29,6 +30,7 @@ from dsdproto.registry import SESSION_ID_BYTES, CommitProfile, Method, Role
 from dsdproto.roles.client import (
     Client,
     Clients,
+    ClientState,
     Committed,
     Completed,
     Failed,
@@ -44,6 +46,8 @@ from reference_nodes.resume import keep_going
 
 if TYPE_CHECKING:
     from reference_nodes.node import Node
+
+log = logging.getLogger("dsdp.client")
 
 Item = Started | Committed | Interrupted | Resumed | Completed
 LEADER_WAIT = 10.0
@@ -113,10 +117,16 @@ class Session:
 
     Under `quorum` there may be Interrupted in between, each followed by Resumed. What was received and not read yet
     waits in memory: at most the ``contract.max_tokens`` that the caller asked for.
+
+    :param elsewhere: whether somebody opens it at another leader if its own is lost before it answers; see
+        :attr:`unheard`.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, elsewhere: bool = False) -> None:
+        self.client = client
+        self.unheard: Failed | None = None
+        """its leader was lost before OPENED, and the caller was not told so yet"""
+        self._elsewhere = elsewhere
         self._items, self._ready = trio.open_memory_channel[Item | Failed](math.inf)
         self._pulse = trio.Event()
         self.started: Started | None = None
@@ -124,31 +134,31 @@ class Session:
 
     @property
     def id(self) -> bytes:
-        """16 bytes."""
-        return self._client.session
+        """16 bytes; another one after it was opened at another leader, which can only be before Started."""
+        return self.client.session
 
     @property
     def contract(self) -> Contract:
-        return self._client.contract
+        return self.client.contract
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """What is committed so far, without the prompt, read from the iterator or not."""
-        return self._client.tokens
+        return self.client.tokens
 
     @property
     def drafters(self) -> dict[int, DrafterEntry]:
         """Whose the numbers in ``Committed.origins`` are; 0 is the target."""
-        return self._client.drafters
+        return self.client.drafters
 
     @property
     def group(self) -> tuple[bytes, ...]:
         """Node ids of its voters; empty under `solo`, and before it has started."""
-        return self._client.group
+        return self.client.group
 
     @property
     def over(self) -> bool:
-        return self._client.over
+        return self.client.over
 
     async def change(self) -> None:
         """Until something more has come, read from the iterator or not."""
@@ -178,10 +188,20 @@ class Session:
         assert self.result is not None
         return self.result
 
-    def _push(self, item: Item | Failed) -> None:
-        self._items.send_nowait(item)
+    def push(self, item: Item | Failed) -> None:
+        """Something came from the machine."""
+        # E-4: a lost link. What a leader says, it has a reason to say, and another one would say it too.
+        if self._elsewhere and isinstance(item, Failed) and item.clause == "E-4" and not self.client.group:
+            self.unheard = item
+        else:
+            self._items.send_nowait(item)
         self._pulse.set()
         self._pulse = trio.Event()
+
+    def fail(self, failure: Failed) -> None:
+        """There is no other leader: tell the caller what happened."""
+        self._elsewhere, self.unheard = False, None
+        self.push(failure)
 
 
 class SessionBook:
@@ -194,7 +214,7 @@ class SessionBook:
         """Called in the core task."""
         session = self.sessions.get(item.session)
         if session is not None:
-            session._push(item.item)
+            session.push(item.item)
 
 
 @asynccontextmanager
@@ -213,6 +233,7 @@ async def open_session(
     :param max_drafters: 0 decodes on the target alone.
     :param origins: say who proposed each token.
     :param leader: node id to open it on; None: this node itself if it leads, else any leader that it is connected to.
+        Under `quorum` another leader takes its place if it is lost before it answers.
     :param wait: seconds to wait for a leader.
     :param patience: seconds without a new token after which an interrupted session of the `quorum` profile fails.
 
@@ -222,21 +243,60 @@ async def open_session(
         raise LocalError("open_session() needs a node with the client role")
     quorum = contract.commit_profile == CommitProfile.QUORUM
     link = await node.leader_link(leader, wait, voting=quorum)
-    client = Client(os.urandom(SESSION_ID_BYTES), contract, max_drafters, origins)
-    session = Session(client)
-    node.book.sessions[client.session] = session
+    session = Session(_client(contract, max_drafters, origins), elsewhere=quorum)
+    node.book.sessions[session.id] = session
     keeper = trio.CancelScope()
     try:
-        await node.host.call(lambda machine, now: _open(machine, client, link, now))
+        await _open_at(node, session, link)
         if quorum:
-            node.nursery.start_soon(keep_going, node, session, client, patience, keeper)
+            node.nursery.start_soon(_keep, node, session, patience, keeper)
         yield session
     finally:
         keeper.cancel()
-        del node.book.sessions[client.session]
-        if not client.over:
+        del node.book.sessions[session.id]
+        if not session.over:
             with trio.CancelScope(shield=True), trio.move_on_after(1.0):
-                await _close(node, client.session)
+                await _close(node, session.id)
+
+
+def _client(contract: Contract, max_drafters: int, origins: bool) -> Client:
+    return Client(os.urandom(SESSION_ID_BYTES), contract, max_drafters, origins)
+
+
+async def _keep(node: Node, session: Session, patience: float, scope: trio.CancelScope) -> None:
+    """As long as the session lasts: another leader before OPENED, another voter after it."""
+    with scope:
+        while not session.over or session.unheard is not None:
+            if session.unheard is not None:
+                await _open_elsewhere(node, session, patience)
+            elif session.client.state is ClientState.INTERRUPTED:
+                await keep_going(node, session, session.client, patience)
+            else:
+                await session.change()
+
+
+async def _open_elsewhere(node: Node, session: Session, patience: float) -> None:
+    """The leader was lost before it answered. Nothing was delivered, so a session of a new name says the same (S-20).
+
+    Not under the old name: voters may hold it, and one of them may lead it by now.
+    """
+    failure, old = session.unheard, session.client
+    assert failure is not None
+    log.info("session %s: %s before it was opened; opening another", old.session.hex()[:8], failure.text)
+    try:
+        link = await node.leader_link(None, patience, voting=True)
+        del node.book.sessions[old.session]
+        session.client, session.unheard = _client(old.contract, old.max_drafters, old.origins), None
+        node.book.sessions[session.id] = session
+        await _open_at(node, session, link)
+    except NoLeader:
+        session.fail(failure)
+    except trio.BrokenResourceError:
+        return  # the node has ended, which is told by whoever ended it
+
+
+async def _open_at(node: Node, session: Session, link: int) -> None:
+    await node.host.call(lambda machine, now: _open(machine, session.client, link, now))
 
 
 def _open(machine: NodeMachine, client: Client, link: int, now: float) -> list[Effect]:

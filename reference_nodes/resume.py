@@ -40,15 +40,13 @@ LONGEST_PAUSE = 1.0
 """Seconds between two rounds of the group."""
 
 
-async def keep_going(node: Node, session: Session, client: Client, patience: float, scope: trio.CancelScope) -> None:
-    """Resume ``session`` wherever it is interrupted, until it is over or ``scope`` is cancelled."""
+async def keep_going(node: Node, session: Session, client: Client, patience: float) -> None:
+    """From the first interruption of ``session`` on: resume it wherever it is interrupted, until it is over.
+
+    A leader without a majority says so, a voter just waits: from here on silence means something.
+    """
     # BrokenResourceError: the node has ended, which is told by whoever ended it.
-    with scope, contextlib.suppress(trio.BrokenResourceError):
-        while client.state is not ClientState.INTERRUPTED:
-            if client.over:
-                return
-            await session.change()
-        # A leader without a majority says so, a voter just waits: from here on silence means something.
+    with contextlib.suppress(trio.BrokenResourceError):
         await _Keeper(node, session, client, patience).run()
 
 

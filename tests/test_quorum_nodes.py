@@ -13,10 +13,12 @@ import pytest
 import trio
 from live import Brake, Guest, Town, alone, contract, in_trio
 
+from dsdproto.effects import Effect, Event, Received
 from dsdproto.registry import CommitProfile, ErrorCode, Finish, Role
 from dsdproto.roles.client import Committed, Interrupted, Resumed, Started
 from dsdproto.roles.leader import LeaderConfig
 from dsdproto.roles.voter import Voter, VoterConfig
+from dsdproto.wire.messages import Open
 from reference_nodes.cli.main import main
 from reference_nodes.client import NoLeader, SessionFailed, open_session
 from reference_nodes.journal_file import JournalBusy
@@ -114,6 +116,48 @@ async def test_the_stream_goes_on_when_its_leader_leaves(tmp_path: Path) -> None
         assert positions == sorted(set(positions))
         resumed = next(item for item in items if isinstance(item, Resumed))
         assert resumed.model == "tm-1:v=512,s=7"
+
+
+def hold_openings(node: Node) -> trio.Event:
+    """The leader of ``node`` hears no OPEN from now on; the event says that it would have."""
+    came, handle = trio.Event(), node.host._handle
+
+    def deaf(event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Received) and isinstance(event.message, Open):
+            came.set()
+            return []
+        return handle(event, now)
+
+    node.host._handle = deaf  # type: ignore[method-assign]
+    return came
+
+
+@in_trio
+async def test_a_leader_that_is_lost_before_it_answers_is_replaced_by_another(tmp_path: Path) -> None:
+    async with three(tmp_path) as here:
+        asked, came = quorum(), hold_openings(here.nodes[0])
+        async with open_session(here.client, asked, leader=here.nodes[0].node_id) as session:
+            first = session.id
+            await came.wait()
+            await here.guests[0].leave()
+            result = await session.finish()
+            assert result.finish is Finish.LENGTH and session.tokens == alone(asked)
+            assert session.id != first and session.group[0] in {node.node_id for node in here.nodes[1:]}
+            assert list(here.client.book.sessions) == [session.id]
+        assert not here.client.book.sessions
+
+
+@in_trio
+async def test_where_no_other_leader_is_left_the_caller_hears_how_the_first_was_lost(tmp_path: Path) -> None:
+    async with three(tmp_path) as here:
+        came = hold_openings(here.nodes[0])
+        async with open_session(here.client, quorum(), leader=here.nodes[0].node_id, patience=0.2) as session:
+            await came.wait()
+            for guest in (*here.guests[1:], here.guests[0]):
+                await guest.leave()
+            with pytest.raises(SessionFailed, match="the link to the leader was lost") as caught:
+                await session.finish()
+        assert caught.value.failure.clause == "E-4" and not here.client.book.sessions
 
 
 @in_trio
