@@ -15,6 +15,7 @@ from typing import IO
 
 from dsdproto.identity import node_id_text
 from reference_nodes.errors import NodeError
+from reference_nodes.journal_mark import Mark
 from reference_nodes.journal_wal import examine
 from reference_nodes.paths import sync_directory
 
@@ -63,8 +64,8 @@ class JournalDamaged(JournalError):
     code = "journal-damaged"
 
 
-def open_file(path: Path, node_id: bytes, max_bytes: int) -> tuple[sqlite3.Connection, IO[bytes]]:
-    """Open or make the store of the node ``node_id`` (32 bytes). Close both to let go of it.
+def open_file(path: Path, node_id: bytes, max_bytes: int) -> tuple[sqlite3.Connection, IO[bytes], Mark]:
+    """Open or make the store of the node ``node_id`` (32 bytes). Close all three to let go of it.
 
     Every commit is synced: write-ahead log, ``synchronous=FULL``.
 
@@ -80,8 +81,9 @@ def open_file(path: Path, node_id: bytes, max_bytes: int) -> tuple[sqlite3.Conne
             file = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
             undo.callback(file.close)
             _set_up(file, path, node_id, max_bytes)
+            mark = Mark(mark_of(path), node_id)
         undo.pop_all()
-    return file, guard
+    return file, guard, mark
 
 
 def _guard(path: Path) -> IO[bytes]:
@@ -111,7 +113,7 @@ def _check_log(path: Path) -> None:
             advice(path),
         )
     if found.torn is not None:
-        log.warning("%s: the last write is incomplete from frame %d on; dropped", wal_of(path), found.torn)
+        log.warning("%s: the last write is incomplete from frame %d on; SQLite drops it", wal_of(path), found.torn)
 
 
 def _make(path: Path) -> None:
@@ -196,6 +198,11 @@ def advice(path: Path) -> str:
 
 def lock_of(path: Path) -> Path:
     return path.with_name(path.name + "-lock")
+
+
+def mark_of(path: Path) -> Path:
+    """Where it stands how far the file at ``path`` has acknowledged what it stored."""
+    return path.with_name(path.name + "-acked")
 
 
 def wal_of(path: Path) -> Path:

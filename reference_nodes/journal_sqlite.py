@@ -2,13 +2,15 @@
 
 ::
 
-    append(records) --> one transaction --> write-ahead log, fsync --> safe      (one call, one sync: group commit)
+    append(records) --> one transaction --> write-ahead log, fsync --> mark --> safe     (one call, one sync)
     load()          <-- rows in order, each with its checksum
 
 One file for one node identity. Only one process has it open: SQLite's exclusive lock lives as long as the process.
-What a crash may leave behind is the last write, incomplete and never acknowledged: it is dropped, with a word about it.
-Anything else that is missing or wrong is :class:`JournalDamaged`, since a voter that forgets a promise
-endangers what its cluster has committed: then it must not vote.
+What a crash may leave behind is the last write, incomplete and never acknowledged: SQLite does not show it, and it is
+dropped, with a word about it. Anything else that is missing or wrong is :class:`JournalDamaged`, since a voter that
+forgets a promise endangers what its cluster has committed: then it must not vote. That holds for the last row as for
+any other, since SQLite shows only what was written whole, and for a last write that is gone although it was
+acknowledged (:mod:`reference_nodes.journal_mark`).
 
 The record classes are those of the wire's schema language, with a field ``session``; their bytes are their
 deterministic CBOR. A record of the class ``forgotten`` takes the place of all others of its session (clause Q-63).
@@ -18,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import sqlite3
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,8 +31,6 @@ from dsdproto.errors import LocalError, PeerError
 from dsdproto.wire.codec import decode_payload, encode_payload
 from reference_nodes.journal import Record
 from reference_nodes.journal_file import JournalDamaged, JournalForeign, advice, explained, open_file, wal_of
-
-log = logging.getLogger("dsdp.journal")
 
 SUM_BYTES = 16
 MAX_BYTES = 1 << 30
@@ -111,7 +110,7 @@ class SqliteJournal:
         self._batch = 0
         self._number = 0
         self._loaded = False
-        self._file, self._guard = open_file(path, node_id, max_bytes)
+        self._file, self._guard, self._mark = open_file(path, node_id, max_bytes)
 
     # ------------------------------------------------------------ reading
 
@@ -131,7 +130,11 @@ class SqliteJournal:
                 self._names[row.session] = None
             records.setdefault(row.session, []).append(record)
             ordered.append(record)
-        self._batch = 1 + max((row.batch for row in rows), default=0)
+        last, acknowledged = max((row.batch for row in rows), default=0), self._acknowledged()
+        if acknowledged > last:
+            text = f"{self.path}: write {acknowledged} was acknowledged and is gone, the last one there is {last}."
+            raise JournalDamaged(text, advice(self.path))
+        self._batch = 1 + last
         self._number = 1 + max((row.number for row in rows), default=0)
         self._loaded = True
         fewer = self._fewer(records)
@@ -140,26 +143,14 @@ class SqliteJournal:
         return [one for session, known in records.items() for one in fewer.get(session, known)] if fewer else ordered
 
     def _rows(self, which: str = "", *values: object) -> list[_Row]:
-        """Rows with good checksums; a bad end is cut off."""
+        """Rows, all with good checksums. Raises :class:`JournalDamaged`."""
         question = f"SELECT number, batch, session, place, kind, body, sum FROM record {which} ORDER BY number"
         with self._explained():
             rows = [_Row(*row) for row in self._file.execute(question, values)]
-        bad = next((index for index, row in enumerate(rows) if not row.whole), len(rows))
-        if bad == len(rows):
-            return rows
-        tail = rows[bad:]
-        if any(row.whole for row in tail) or len({row.batch for row in tail}) > 1:
-            raise self._damaged(rows[bad], "its checksum is wrong, and it is not part of the last write")
-        log.warning(
-            "%s: the last write is incomplete from row %d on; dropped %d record(s), kept %d",
-            self.path,
-            rows[bad].number,
-            len(tail),
-            bad,
-        )
-        with self._explained(), self._transaction():
-            self._file.execute("DELETE FROM record WHERE number >= ?", (rows[bad].number,))
-        return rows[:bad]
+        bad = next((row for row in rows if not row.whole), None)
+        if bad is not None:
+            raise self._damaged(bad, "its checksum is wrong, and it was whole when it was written")
+        return rows
 
     def _decode(self, row: _Row) -> Any:
         kind = self._kinds.get(row.kind)
@@ -195,6 +186,9 @@ class SqliteJournal:
             while len(self._names) > self._max_forgotten:
                 self._delete(next(iter(self._names)))
             self._batch += 1
+        if records:
+            with self._explained():
+                self._mark.write(self._batch - 1)
         self.stored += len(records)
         self.syncs += 1
         if any(type(record) is self._forgotten for _, record in records):
@@ -226,7 +220,8 @@ class SqliteJournal:
         if self._compact is None:
             return {}
         fewer = {session: self._compact(known) for session, known in records.items()}
-        return {session: kept for session, kept in fewer.items() if len(kept) < len(records[session])}
+        # Never none: the number of the last write is that of a row.
+        return {session: kept for session, kept in fewer.items() if 0 < len(kept) < len(records[session])}
 
     def _rewrite(self, fewer: dict[bytes, Sequence[Any]]) -> None:
         """Put other records in the place of all those of some sessions, in one transaction."""
@@ -288,3 +283,8 @@ class SqliteJournal:
         """Let go of the file; the write-ahead log is worked into it first."""
         self._file.close()
         self._guard.close()
+        self._mark.close()
+
+    def _acknowledged(self) -> int:
+        with self._explained():
+            return self._mark.read()

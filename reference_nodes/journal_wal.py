@@ -2,9 +2,9 @@
 
 SQLite reads its log up to the first frame whose checksum is wrong and forgets what follows. After a crash that is
 right: with ``synchronous=FULL`` each transaction is synced before the next one begins, so only the last one can be
-incomplete, and it was never acknowledged. But a frame that rots in the middle would take acknowledged records with
-it, without a word; for a voter that means promises broken. The two cases differ in one thing: behind a hole there are
-frames of a later transaction, still in good order.
+incomplete. (Whether it was acknowledged nevertheless, :mod:`reference_nodes.journal_mark` knows.) But a frame that rots
+in the middle would take acknowledged records with it, without a word; for a voter that means promises broken. The two
+cases differ in one thing: behind a hole there are frames of a later transaction, still in good order.
 
 Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """

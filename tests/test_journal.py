@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sqlite3
@@ -23,7 +22,8 @@ from dsdproto.roles.voter import Voter, VoterConfig
 from dsdproto.session import chain_of
 from dsdproto.wire.schema import bstr, record, tokens, uint
 from reference_nodes.client import make_contract
-from reference_nodes.journal_file import JournalBusy, JournalDamaged, JournalError, JournalForeign, wal_of
+from reference_nodes.journal_file import JournalBusy, JournalDamaged, JournalError, JournalForeign, mark_of, wal_of
+from reference_nodes.journal_mark import Mark
 from reference_nodes.journal_sqlite import SPARE_PAGES, SqliteJournal
 from reference_nodes.journal_wal import FRAME, HEADER, examine
 from reference_nodes.votes import compacted, open_votes
@@ -299,19 +299,28 @@ def test_what_was_acknowledged_survives_kill_9(path):
 
 
 def crashed(path: Path, appends: int) -> tuple[bytes, bytes]:
-    """Database and log as a process leaves them that dies after so many appends of two pages or so each."""
+    """Database and log as a process leaves them that dies after so many appends of two pages or so each.
+
+    The last one was not acknowledged.
+    """
     journal = open_journal(path)
     journal.load()
     for number in range(appends):
+        mark = mark_of(path).read_bytes()
         append(journal, noted(number, size=1000))
     left = path.read_bytes(), wal_of(path).read_bytes()
     journal.close()
+    mark_of(path).write_bytes(mark)
     return left
 
 
-def leave(path: Path, left: tuple[bytes, bytes]) -> None:
+def leave(path: Path, left: tuple[bytes, bytes], acknowledged: int | None = None) -> None:
     path.write_bytes(left[0])
     wal_of(path).write_bytes(left[1])
+    if acknowledged is not None:
+        mark = Mark(mark_of(path), NODE)
+        mark.write(acknowledged)
+        mark.close()
 
 
 def ends(log: bytes) -> list[int]:
@@ -340,6 +349,69 @@ def test_a_damaged_last_write_is_dropped(path, caplog):
         caplog.clear()
         assert [one.number for one in stored(path)] == [0, 1, 2, 3, 4]
         assert "incomplete" in caplog.text
+
+
+def test_a_last_write_that_was_acknowledged_is_not_dropped(path):
+    """However it was lost: cut off, damaged, or deleted with the rest."""
+    database, log = crashed(path, 6)
+    *_, before, end = ends(log)
+    damaged = log[: before + 200] + bytes([log[before + 200] ^ 1]) + log[before + 201 :]
+    for left in (log[:before], log[: before + FRAME.size], log[: end - 1], damaged):
+        leave(path, (database, left), acknowledged=6)
+        for _ in range(2):
+            with pytest.raises(JournalDamaged, match=r"votes\.db: write 6 was acknowledged .* is 5.*must not vote"):
+                stored(path)
+    path.unlink()
+    assert not wal_of(path).exists()
+    with pytest.raises(JournalDamaged, match="write 6 was acknowledged and is gone, the last one there is 0"):
+        stored(path)
+    leave(path, (database, log), acknowledged=6)
+    assert len(stored(path)) == 6
+
+
+def test_an_older_copy_is_told_from_what_was_there(path):
+    fill(path, [[noted(0)], [noted(1)]])
+    copy = path.read_bytes()
+    fill(path, [[noted(2)]])
+    path.write_bytes(copy)
+    with pytest.raises(JournalDamaged, match="write 3 was acknowledged and is gone, the last one there is 2"):
+        stored(path)
+
+
+@pytest.mark.parametrize("mark", [b"", b"half of it", bytes(24), b"\xff" * 24])
+def test_a_mark_that_says_nothing_is_no_damage(path, mark):
+    fill(path, [[noted(0)], [noted(1)]])
+    mark_of(path).write_bytes(mark)
+    assert stored(path) == [noted(0), noted(1)]
+    mark_of(path).unlink()
+    assert stored(path) == [noted(0), noted(1)]
+
+
+def test_a_mark_of_another_node_says_nothing(path):
+    mark = Mark(path.with_name("mark"), NODE)
+    mark.write(7)
+    assert mark.read() == 7
+    mark.close()
+    other = Mark(path.with_name("mark"), bytes(32))
+    assert other.read() == 0
+    other.close()
+
+
+def test_the_mark_never_runs_ahead_of_what_is_there(path):
+    """Empty writes, forgotten sessions and compaction included."""
+    journal = open_journal(path, max_forgotten=1, compact=lambda records: records[-1:], compact_after=4)
+    journal.load()
+    for number in range(12):
+        append(journal, noted(number))
+        append(journal)
+    for number in (2, 3, 1):
+        append(journal, noted(0, of=number), Gone(session=session(number)))
+        append(journal)
+    journal.close()
+    journal = open_journal(path, compact=lambda records: [])
+    assert journal.load() == [Gone(session=session(1))]
+    journal.close()
+    assert stored(path) == [Gone(session=session(1))]
 
 
 def test_a_hole_in_the_log_is_an_error_again_and_again(path):
@@ -376,18 +448,6 @@ def test_a_log_without_its_file_is_damage(path):
         open_journal(path)
 
 
-def test_a_damaged_last_row_is_dropped_with_its_write(path, caplog):
-    fill(path, [[noted(0)], [noted(1), noted(2)]])
-    edit(path, "UPDATE record SET body = ? WHERE number = 2", b"\xa0")
-    edit(path, "UPDATE record SET sum = ? WHERE number = 3", bytes(16))
-    with caplog.at_level(logging.WARNING):
-        assert stored(path) == [noted(0)]
-    assert "dropped 2 record(s), kept 1" in caplog.text and "row 2" in caplog.text
-    caplog.clear()
-    fill(path, [[noted(1)]])
-    assert stored(path) == [noted(0), noted(1)] and not caplog.text
-
-
 @pytest.mark.parametrize(
     "statement",
     [
@@ -397,12 +457,14 @@ def test_a_damaged_last_row_is_dropped_with_its_write(path, caplog):
         "UPDATE record SET kind = 'Gone' WHERE number = 3",
         "UPDATE record SET sum = zeroblob(16) WHERE number >= 3",
         "DELETE FROM record WHERE number = 3",
+        "UPDATE record SET body = x'a0' WHERE number = 5",
+        "UPDATE record SET sum = zeroblob(16) WHERE number = 5",
     ],
 )
-def test_a_hole_between_rows_is_an_error_that_names_file_and_row(path, statement):
+def test_a_bad_row_is_an_error_that_names_file_and_row_the_last_one_too(path, statement):
     fill(path, [[noted(number)] for number in range(5)])
     edit(path, statement)
-    row = 4 if statement.startswith("DELETE") else 3
+    row = 4 if statement.startswith("DELETE") else int(statement.split()[-1])
     for _ in range(2):
         journal = open_journal(path)
         with pytest.raises(JournalDamaged, match=rf"votes\.db, row {row}: .*must not vote.*dsdp join"):
