@@ -107,7 +107,7 @@ WRONG: tuple[tuple[str, str, ErrorCode, tuple[str, ...]], ...] = (
     ("not-utf8", "B-7", MALFORMED, ("a10362c328", "a10363eda080", "a10361ff")),
     ("no-map", "B-8", MALFORMED, ("8101", "07", "4101", "6161", "80")),
 )
-"""Each in a PING (whose key 1 is known), and within a frame of an unknown odd type, where nothing of it is looked at."""
+"""Each in a PING (whose key 1 is known), and in a frame of an unknown odd type, where nothing of it is looked at."""
 
 
 def _wrong(name: str, clause: str, code: ErrorCode, payloads: tuple[str, ...]) -> None:

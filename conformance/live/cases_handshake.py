@@ -95,23 +95,23 @@ async def handshake_stalls(t: LiveTestee) -> None:
     await peer.refused(0, "C-5", ErrorCode.HANDSHAKE_TIMEOUT, within=15.0)
 
 
-@every_role("two-hellos", "A second HELLO is refused", "C-2", bracket=True)
+@every_role("two-hellos", "A second HELLO is refused", "C-2", "C-4", bracket=True)
 async def two_hellos(t: LiveTestee) -> None:
     peer = await t.connect(greet=False)
     await peer.meet()
     await peer.say_hello()
     await peer.say_hello(remark="once more")
-    await peer.refused(0, "C-2", ErrorCode.MESSAGE_UNEXPECTED)
+    await peer.refused(0, "C-4", ErrorCode.MESSAGE_UNEXPECTED)
 
 
 @every_role("hello-after-ready", "HELLO and READY in an open connection are refused", "C-2", bracket=True)
 async def hello_after_ready(t: LiveTestee) -> None:
     peer = await t.connect()
     await peer.say_hello(remark="once more")
-    await peer.refused(0, "C-2", ErrorCode.MESSAGE_UNEXPECTED)
+    await peer.refused(0, "C-4", ErrorCode.MESSAGE_UNEXPECTED)
     other = await t.connect()
     await other.say_ready()
-    await other.refused(0, "C-2", ErrorCode.MESSAGE_UNEXPECTED)
+    await other.refused(0, "C-4", ErrorCode.MESSAGE_UNEXPECTED)
 
 
 @every_role("ready-before-hello", "READY before HELLO is refused", "C-1", "C-4", bracket=True)

@@ -88,7 +88,7 @@ class Attachment:
     async def advance(
         self, tokens: Prefix, *, ref: int | None = None, credit: int | None = None, window: int | None = None
     ) -> None:
-        """Announce that the verified prefix grew by ``tokens``, with the deepest node as ``ref`` unless one is given."""
+        """Announce that the verified prefix grew by ``tokens``; ``ref`` is the deepest node unless one is given."""
         root = self.session.tokens
         path = (*root, *tokens)
         if ref is None:

@@ -346,7 +346,7 @@ class Peer:
         raise Failed(clause, said, name_of(kind), "nothing")
 
     async def refused(self, channel: int, clause: str, *codes: ErrorCode, within: float | None = None) -> Error:
-        """ERROR on ``channel`` with one of these codes; for channel 0 the end of the connection as well (clause E-6)."""
+        """ERROR on ``channel`` with one of these codes; for channel 0 the end of the connection too (clause E-6)."""
         error = await self.expect(Error, channel, clause, within=within)
         if error.code not in codes:
             wanted = " or ".join(code.name for code in codes)

@@ -232,7 +232,7 @@ class Session:
         self.committed.extend(tokens)
 
 
-def make_session(rng: random.Random, model: Model, **changes: Any) -> Session:
+def make_session(rng: random.Random, tm1: Model, /, **changes: Any) -> Session:
     """A session with a random prompt. ``changes`` are fields of the contract or of its sampling; ``max_context`` is
     the testee's. By default temperature 0.8, twelve tokens, no stop token."""
     max_context = changes.pop("max_context", MAX_CONTEXT)
@@ -243,17 +243,17 @@ def make_session(rng: random.Random, model: Model, **changes: Any) -> Session:
     if sampling["seed"] is None:
         sampling["seed"] = rng.randrange(1 << 64)
     values: dict[str, Any] = {
-        "prompt": tuple(rng.randrange(4, model.v) for _ in range(rng.randint(2, 9))),
+        "prompt": tuple(rng.randrange(4, tm1.v) for _ in range(rng.randint(2, 9))),
         "sampling": Sampling(**sampling),
         "max_tokens": 12,
         "stop_tokens": (),
-        "vocabulary_size": model.v,
-        "vocabulary_digest": model.digest,
-        "model": model.target.name,
+        "vocabulary_size": tm1.v,
+        "vocabulary_digest": tm1.digest,
+        "model": tm1.target.name,
         "commit_profile": int(CommitProfile.SOLO),
         **changes,
     }
-    return Session(rng.randbytes(16), Contract(**values), model.target, max_context)
+    return Session(rng.randbytes(16), Contract(**values), tm1.target, max_context)
 
 
 def of_contract(session: bytes, contract: Contract, model: Model, max_context: int = MAX_CONTEXT) -> Session:

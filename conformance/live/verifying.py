@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from conformance.live.peer import Peer
 from conformance.live.sessions import Session, Walked
 from conformance.verdict import Failed
-from dsdproto.registry import Finish
 from dsdproto.wire.messages import Assign, Assigned, Release, Verdict, Verify
 
 
@@ -31,15 +30,24 @@ class Assignment:
             parents=None if parents is None else bytes(parents),
         )
 
-    async def ask(self, tokens: tuple[int, ...] = (), parents: tuple[int, ...] | None = None, **how: int) -> Verdict:
+    async def ask(
+        self,
+        tokens: tuple[int, ...] = (),
+        parents: tuple[int, ...] | None = None,
+        *,
+        pieces: int = 0,
+        within: float | None = None,
+    ) -> Verdict:
         """One round; raises :class:`Failed` where the verdict is not the only right one."""
-        await self.peer.send(self.request(tokens, parents), self.channel, **how)
-        return await self.judge(tokens, parents)
+        await self.peer.send(self.request(tokens, parents), self.channel, pieces=pieces)
+        return await self.judge(tokens, parents, within=within)
 
-    async def judge(self, tokens: tuple[int, ...] = (), parents: tuple[int, ...] | None = None) -> Verdict:
+    async def judge(
+        self, tokens: tuple[int, ...] = (), parents: tuple[int, ...] | None = None, *, within: float | None = None
+    ) -> Verdict:
         """Await the verdict on a VERIFY that is on its way."""
         self.round += 1
-        verdict = await self.peer.expect(Verdict, self.channel, "V-10")
+        verdict = await self.peer.expect(Verdict, self.channel, "V-10", within=within)
         wanted = self.session.walk(tokens, parents)
         check_verdict(verdict, wanted, self.round)
         self.session.extend(wanted.tokens)
@@ -64,15 +72,12 @@ def check_verdict(verdict: Verdict, wanted: Walked, round_: int) -> None:
             raise Failed(clause, said, right, got)
 
 
-async def assign(
-    peer: Peer, session: Session, *, model: str | None = None, pieces: int = 0, extra_check: bool = True
-) -> Assignment:
+async def assign(peer: Peer, session: Session, *, model: str | None = None, pieces: int = 0) -> Assignment:
     """Open a verify channel for ``session``; its ``committed`` tokens go along."""
     message = Assign(session=session.id, contract=session.contract, committed=tuple(session.committed), model=model)
     channel = await peer.open(message, pieces=pieces)
     answer = await peer.expect(Assigned, channel, "V-1")
-    if extra_check:
-        check_assigned(answer, session)
+    check_assigned(answer, session)
     return Assignment(peer, channel, session, answer)
 
 
@@ -91,6 +96,3 @@ def check_assigned(answer: Assigned, session: Session) -> None:
     ):
         if right != got:
             raise Failed(clause, said, right, got)
-
-
-FINISHES = tuple(Finish)

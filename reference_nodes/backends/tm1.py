@@ -19,7 +19,8 @@ from .base import (
     check_tree,
 )
 
-MAX_CONTEXT = 1 << 20
+MAX_CONTEXT = 1 << 14
+"""Any number would do; this one lets a test fill the context."""
 
 
 class _Contexts:
