@@ -8,7 +8,7 @@ from conformance.live.peer import Peer, described
 from conformance.live.sessions import Model, Session
 from conformance.verdict import Failed
 from dsdproto.registry import Feature
-from dsdproto.wire.messages import Advance, Attach, Attached, Detach, Error, Propose
+from dsdproto.wire.messages import Advance, Attach, Attached, Detach, Propose
 
 Prefix = tuple[int, ...]
 
@@ -31,6 +31,10 @@ class Attachment:
     def __post_init__(self) -> None:
         self.greatest = self.credit
         self._names = {(self.session.position, self.session.short): self.session.tokens}
+
+    def announce(self) -> None:
+        """The prefix of the session has been announced: from now on a base may have its name."""
+        self._names[(self.session.position, self.session.short)] = self.session.tokens
 
     @property
     def outstanding(self) -> int:
@@ -96,7 +100,7 @@ class Attachment:
             ref = max(fitting, key=lambda n: len(self.nodes[n - 1]), default=0)
         rest = path[len(self.nodes[ref - 1]) :] if ref else tokens
         self.session.extend(tokens)
-        self._names[(self.session.position, self.session.short)] = self.session.tokens
+        self.announce()
         if credit is not None:
             self.credit = credit
             self.greatest = max(self.greatest, credit)
@@ -109,11 +113,6 @@ class Attachment:
 
     async def detach(self, reason: int = 0) -> None:
         await self.peer.send(Detach(reason=reason), self.channel)
-
-    def forget_base(self) -> None:
-        """From now on only the announced prefix and its descendants may be named."""
-        root = self.session.tokens
-        self._names = {key: path for key, path in self._names.items() if path[: len(root)] == root}
 
 
 async def attach(
@@ -133,6 +132,3 @@ async def attach(
     if attached.model != model.name:
         raise Failed("S-TM1-5", "ATTACHED names another model than HELLO offers", model.name, attached.model)
     return Attachment(peer, channel, session, credit, width, model)
-
-
-__all__ = ["Attachment", "Error", "attach"]

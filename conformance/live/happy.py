@@ -32,7 +32,8 @@ async def drafter(t: LiveTestee) -> None:
     peer = await t.connect(Role.LEADER, name="bracket")
     work = await attach(peer, await t.session(max_tokens=40), await t.model())
     await work.propose()
-    await work.follow_target(1)
+    await work.advance(work.session.other(work.session.tokens))
+    await work.gather(1)
     await work.detach()
     await peer.leave()
 
