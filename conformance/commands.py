@@ -38,7 +38,10 @@ CERTIFICATES = Path("dsdp-conformance-certificates")
 
 def run(options: argparse.Namespace) -> int:
     registry = _registry()
-    chosen = _selection(options).of(registry)
+    selection = _selection(options)
+    if options.dial and not selection.rungs:
+        selection = replace(selection, rungs=(Rung.LIVE,))  # the others have nothing to ask a node that already runs
+    chosen = selection.of(registry)
     expectations = read_expectations(options.expect, registry) if options.expect else {}
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
     how = Options(seed, options.patience, options.jobs, options.fail_fast, expectations)
