@@ -1,124 +1,139 @@
-"""Replays the published vectors against `dsdproto`, and the generator against the published vectors."""
+"""The published vectors against `dsdproto`, through the example testee, and the generator against what is published."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from struct import unpack
+from typing import Any
 
 import numpy as np
 import pytest
 
-from conformance import make_vectors
+from conformance.clauses import known
+from conformance.door.process import Answer, read_answer
+from conformance.examples.python.__main__ import answer
+from conformance.make_vectors import MAKERS
+from conformance.static import vectors
+from conformance.static.compare import difference
 from dsdproto import testmodel
-from dsdproto.prefix import PrefixChain
 from dsdproto.sampling import CoupledSampler, RowError, SamplingParameters, fixed, philox
 
-VECTORS = Path(make_vectors.__file__).with_name("vectors")
 
-
-def load(name: str) -> dict:
-    return json.loads((VECTORS / f"{name}.json").read_text())
+def said(request: dict[str, Any]) -> Answer:
+    return read_answer(json.dumps({"id": 1, **answer(request)}).encode() + b"\n", 1)
 
 
 def number(bits: str) -> float:
     return unpack(">f", bytes.fromhex(bits))[0]
 
 
-@pytest.mark.parametrize("name", sorted(make_vectors.MAKERS))
-def test_the_generator_still_writes_the_published_file(name):
-    published = load(name)
-    fresh = json.loads(json.dumps(make_vectors.MAKERS[name]()))
-    assert {key: value for key, value in published.items() if key not in ("about", "revision")} == fresh
+def asked(file: str, function: str) -> list[dict[str, Any]]:
+    """The vectors of a file that ask for a function."""
+    return [each for each in vectors.load(file) if each["request"].get("function") == function]
 
 
-def test_philox():
-    vectors = load("philox")
-    for case in vectors["bare"]:
-        words = philox.philox4x32(*(tuple(int(w, 16) for w in case[key]) for key in ("counter", "key")))
-        assert [f"{w:08x}" for w in words] == case["words"]
-    for case in vectors["layout"]:
-        token = case["token"]
-        seed, position = int(case["seed"], 16), int(case["position"], 16)
-        assert philox.words(seed, case["domain"], position, token // 4)[token % 4] == int(case["word"], 16)
-        array = philox.token_words(seed, case["domain"], position, np.array([token], np.int64))
-        assert array.tolist() == [int(case["word"], 16)]
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_the_generator_still_writes_the_published_file(name: str) -> None:
+    assert (vectors.VECTORS / f"{name}.json").read_text() == vectors.document(name, MAKERS[name]())
 
 
-def test_prefix():
-    for case in load("prefix")["cases"]:
-        chain = PrefixChain.for_contract(bytes.fromhex(case["contract"]), case["tokens"])
-        assert [chain.digest_at(n).hex() for n in range(len(chain) + 1)] == case["digests"]
+def test_every_file_is_made() -> None:
+    assert vectors.files() == sorted(MAKERS)
 
 
-def test_fixed_point():
-    vectors = load("fixed")
-    for name, table in (
-        ("log2", fixed.LOG2_TABLE),
-        ("tail", fixed.TAIL_TABLE),
-        ("exp2", fixed.EXP2_TABLE),
-    ):
-        assert fixed.table_digest(table) == fixed.TABLE_DIGESTS[name] == vectors["tables"][name]["sha256"]
-    assert vectors["log2_e"] == fixed.LOG2E_Q32
-    for n, value in vectors["log2"]:
-        assert fixed.log2_q24(n) == fixed.log2_q24_array(np.array([n]))[0] == value
-    for word, value in vectors["noise"]:
-        assert fixed.noise_q24(int(word, 16)) == value
-    words = np.array([int(word, 16) for word, _ in vectors["noise"]], np.uint32)
-    assert fixed.noise_q24_array(words).tolist() == [value for _, value in vectors["noise"]]
-    for drop, value in vectors["weights"]:
-        assert fixed.weight_q40(drop) == fixed.weight_q40_array(np.array([drop]))[0] == value
-    for bits, value in vectors["logits"]:
-        assert fixed.logit_q24(number(bits)) == value, bits
-        assert fixed.logit_q24_array(np.array([number(bits)], np.float32))[0] == value, bits
-    for temperature, value in vectors["factors"]:
-        assert fixed.scale_factor(temperature) == value
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_the_package_answers_as_published(name: str) -> None:
+    wrong = {}
+    for each in vectors.load(name):
+        found = difference(each, said(each["request"]))
+        if found is not None:
+            wrong[each["id"]] = found
+    assert not wrong
 
 
-def test_coupled():
-    vectors = load("coupled")
-    for case in vectors["cases"]:
-        row = {int(token): number(bits) for token, bits in vectors["rows"][case["row"]].items()}
-        parameters = SamplingParameters(case["temperature"], case["top_k"], case["top_p"])
-        sampler = CoupledSampler(parameters, int(case["seed"], 16))
-        position = int(case["position"], 16)
-        expected = (case["token"], case["margin"])
-        ids, logits = list(row), list(row.values())
-        array = np.array(logits, np.float32)
-        assert tuple(sampler.choose(logits, position, ids)) == expected, case["row"]
-        assert tuple(sampler.choose(array, position, ids)) == expected, case["row"]
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_vectors_are_well_made(name: str) -> None:
+    for each in vectors.load(name):
+        assert each["revision"] >= 1 and each["title"], each["id"]
+        assert each["clauses"] and not set(each["clauses"]) - set(known()), each["id"]
+        assert len(each["expect"]) == 1, each["id"]
+
+
+def test_ids_are_used_once() -> None:
+    ids = [each["id"] for name in MAKERS for each in vectors.load(name)]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a" * 5000,
+        "00" * 700 + "17",
+        "1122" * 500,
+        "aabbcc" * 300,
+        [0] * 100,
+        {"x": [{"y": "é" * 900}]},
+        "short",
+        [1, 2],
+    ],
+)
+def test_the_short_form_loses_nothing(value: Any) -> None:
+    short = vectors.shorten(value)
+    assert vectors.expand(json.loads(json.dumps(short))) == value
+    assert len(json.dumps(short)) < 120
+
+
+# ---------------------------------------------------------------- the fast paths over arrays
+
+
+def test_words_of_many_tokens_at_once() -> None:
+    for each in asked("philox", "word"):
+        given = each["request"]["input"]
+        tokens = np.array([given["token"]], np.int64)
+        array = philox.token_words(int(given["seed"]), given["domain"], int(given["position"]), tokens)
+        assert array.tolist() == [each["expect"]["ok"]["word"]], each["id"]
+
+
+def test_fixed_point_over_arrays() -> None:
+    functions = {
+        "L": lambda inputs: fixed.log2_q24_array(np.array(inputs)),
+        "G": lambda inputs: fixed.noise_q24_array(np.array(inputs, np.uint32)),
+        "W": lambda inputs: fixed.weight_q40_array(np.array(inputs)),
+        "F": lambda inputs: fixed.logit_q24_array(np.array([number(bits) for bits in inputs], np.float32)),
+    }
+    seen = set()
+    for each in asked("fixed", "fixed"):
+        given = each["request"]["input"]
+        if given["name"] in functions:
+            seen.add(given["name"])
+            assert functions[given["name"]](given["inputs"]).tolist() == each["expect"]["ok"]["values"], each["id"]
+    assert seen == set(functions)
+
+
+def test_choices_from_arrays_and_dense_rows() -> None:
+    for each in asked("coupled", "choose"):
+        given = each["request"]["input"]
+        sampler = CoupledSampler(
+            SamplingParameters(given["temperature"], given["top_k"], given["top_p"]), int(given["seed"])
+        )
+        ids, array = (
+            [token for token, _ in given["row"]],
+            np.array([number(bits) for _, bits in given["row"]], np.float32),
+        )
+        position = int(given["position"])
+        if "error" in each["expect"]:
+            with pytest.raises(RowError):
+                sampler.choose(array, position, ids)
+            continue
+        expected = tuple(each["expect"]["ok"].values())
+        assert tuple(sampler.choose(array, position, ids)) == expected, each["id"]
         if ids == list(range(len(ids))):
-            assert tuple(sampler.choose(array, position)) == expected, case["row"]
-    for case in vectors["refused"]:
-        logits = [number(bits) for bits in case["row"].values()]
-        for parameters in (SamplingParameters(), SamplingParameters(65536)):
-            with pytest.raises(RowError):
-                CoupledSampler(parameters, 0).choose(logits, 0)
-            with pytest.raises(RowError):
-                CoupledSampler(parameters, 0).choose(np.array(logits, np.float32), 0)
+            assert tuple(sampler.choose(array, position)) == expected, each["id"]
 
 
-def test_testmodel():
-    vectors = load("testmodel")
-    for case in vectors["rows"]:
-        model = testmodel.TestModel.parse(case["model"])
-        context = testmodel.context_of(case["prefix"])
-        assert f"{context:016x}" == case["context"]
-        logits, ids = model.candidates(context)
-        assert dict(zip(ids, logits)) == {int(token): number(bits) for token, bits in case["row"].items()}
-        assert list(ids) == sorted(ids)
-    for case in vectors["streams"]:
-        model = testmodel.TestModel.parse(case["model"])
-        parameters = SamplingParameters(case["temperature"], case["top_k"], case["top_p"])
-        sampler = CoupledSampler(parameters, int(case["seed"], 16))
-        tokens = list(case["prompt"])
-        for _ in case["tokens"]:
-            logits, ids = model.candidates(testmodel.context_of(tokens))
-            tokens.append(sampler.choose(logits, len(tokens), ids).token)
-        assert tokens[len(case["prompt"]) :] == case["tokens"]
-    for case in vectors["names"]:
-        assert testmodel.TestModel.parse(case["name"]).name == case["canonical"]
-        assert testmodel.TestModel.parse(case["canonical"]).name == case["canonical"]
-    for name in vectors["refused_names"]:
-        with pytest.raises(testmodel.ModelNameError):
-            testmodel.TestModel.parse(name)
+def test_dense_rows_of_the_test_model() -> None:
+    for each in asked("testmodel", "tm1_row")[::9]:
+        given = each["request"]["input"]
+        dense = testmodel.TestModel.parse(given["model"]).row(testmodel.context_of(given["prefix"]))
+        held = {int(token): float(dense[token]) for token in np.flatnonzero(np.isfinite(dense))}
+        assert held == {token: number(bits) for token, bits in each["expect"]["ok"]["row"]}, each["id"]

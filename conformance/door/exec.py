@@ -1,0 +1,145 @@
+"""The exec door: a testee that is a subprocess and answers eight verbs (`verbs.schema.json`, IMPLEMENTERS.md)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from conformance.case import Case, Rung
+from conformance.door.process import Answer, DoorBroken, Process, Refusal
+from conformance.testee import About
+from conformance.trial import STEP_SECONDS, Trial
+from conformance.verdict import Conclusion, Failed, Skipped, Unsupported
+from dsdproto.errors import LocalError
+
+DOOR_VERSION = 1
+START_SECONDS = 20.0
+"""For the first answer of a fresh testee: interpreters and compilers take their time."""
+DOOR = "door"
+"""Cited where the testee broke the rules of the door and not those of DSDP."""
+SHOWN_STDERR = 12
+
+__all__ = ["Answer", "ExecDoor", "ExecTestee", "Refusal"]
+
+
+class ExecTestee:
+    """What a case of rung 1 or 2 is given."""
+
+    def __init__(self, process: Process, trial: Trial, seconds: float = STEP_SECONDS) -> None:
+        self.process = process
+        self.trial = trial
+        self._seconds = seconds
+
+    def ask(self, verb: str, **parameters: Any) -> Answer:
+        """One request. The answer has ``ok`` or ``refusal``.
+
+        Raises Failed when the testee ended, kept silent or broke the rules of the door; Unsupported when it says so.
+        """
+        starts, heard = self.process.starts, len(self.process.stderr)
+        fresh = self.process._child is None
+        try:
+            answer = self.process.ask({"verb": verb, **parameters}, self.seconds(fresh))
+        except DoorBroken as error:
+            for line in list(self.process.stderr)[-SHOWN_STDERR:]:
+                self.trial.note(f"stderr: {line}")
+            raise Failed(DOOR, str(error), "an answer", "none") from error
+        if self.process.starts > starts and starts:
+            self.trial.note("the testee was started anew")
+        if answer.unsupported is not None:
+            raise Unsupported(answer.unsupported or f"{verb}: no reason given")
+        if answer.refusal is not None and answer.refusal.layer == "internal":
+            for line in list(self.process.stderr)[min(heard, STDERR_KEPT) :][-SHOWN_STDERR:]:
+                self.trial.note(f"stderr: {line}")
+            raise Failed(DOOR, f"{verb}: the testee failed: {answer.refusal.text}", "an answer", str(answer.refusal))
+        return answer
+
+    def seconds(self, fresh: bool = False) -> float:
+        """How long an answer may take."""
+        return self.trial.seconds(max(self._seconds, START_SECONDS) if fresh else self._seconds)
+
+    def happy_path(self) -> None:
+        """Raises Failed unless a PING is still decoded."""
+        answer = self.ask("decode", layer="message", bytes="0000030600000000a10107")
+        wanted = {"message": {"type": "PING", "channel": 0, "fields": {"sequence": 7}}}
+        if answer.ok != wanted:
+            raise Failed("E-3", "after a refusal a good message is not decoded any more", wanted, answer)
+
+
+STDERR_KEPT = 200
+
+
+class ExecDoor:
+    """A testee for the length of a run. ``with ExecDoor("node testee.js") as door``.
+
+    :param command: what to run, as a shell would split it, or its parts.
+    :param seconds: how long one answer may take, before patience.
+    """
+
+    def __init__(self, command: str | list[str], seconds: float = STEP_SECONDS, cwd: str | None = None) -> None:
+        self.command = shlex.split(command) if isinstance(command, str) else list(command)
+        if not self.command:
+            raise LocalError("--exec needs a command, for example --exec 'python testee.py'")
+        self.process = Process(self.command, cwd)
+        self.seconds = seconds
+        self._about: About | None = None
+
+    def about(self) -> About:
+        """Asks the testee to describe itself, once. Raises LocalError with what to do when it does not."""
+        if self._about is None:
+            try:
+                answer = self.process.ask({"verb": "describe"}, START_SECONDS)
+            except DoorBroken as error:
+                said = "".join(f"\n  {line}" for line in list(self.process.stderr)[-SHOWN_STDERR:])
+                raise LocalError(f"{shlex.join(self.command)}: {error}{said}") from error
+            self._about = self._described(answer)
+        return self._about
+
+    def _described(self, answer: Answer) -> About:
+        said = answer.ok
+        if said is None:
+            raise LocalError(f"{shlex.join(self.command)} does not answer `describe`: {answer.refusal or answer}")
+        if said.get("door") != DOOR_VERSION or said.get("spec") != 1:
+            raise LocalError(
+                f"{shlex.join(self.command)} speaks door {said.get('door')!r} of specification {said.get('spec')!r}; "
+                f"this suite speaks door {DOOR_VERSION} of specification 1"
+            )
+        roles, supports = said.get("roles", []), said.get("supports", [])
+        if not all(
+            isinstance(names, list) and all(isinstance(name, str) for name in names) for names in (roles, supports)
+        ):
+            raise LocalError(f"{shlex.join(self.command)}: `roles` and `supports` of describe are lists of names")
+        return About(
+            name=str(said.get("name", "?")),
+            version=str(said.get("version", "?")),
+            door=f"--exec {shlex.quote(shlex.join(self.command))}",
+            roles=tuple(roles),
+            supports=tuple(supports),
+        )
+
+    def lacks(self, case: Case) -> Conclusion | None:
+        """Why a case cannot be asked of this testee; None: it can."""
+        about = self.about()
+        needs = list(case.needs)
+        if case.rung >= Rung.LIVE:
+            needs.append("start")
+            if case.role is not None and case.role.name.lower() not in about.roles:
+                return Unsupported(f"it has no {case.role.name.lower()} role")
+        # Names in capitals are features of the protocol: HELLO says whether it has those.
+        missing = [name for name in needs if not name.isupper() and name not in about.supports]
+        return Unsupported(f"it does not support {', '.join(missing)}") if missing else None
+
+    @contextmanager
+    def trial(self, trial: Trial) -> Iterator[ExecTestee]:
+        yield ExecTestee(self.process, trial, self.seconds)
+
+    def live_trial(self, trial: Trial) -> Any:
+        """Cases on rungs 3 and 4: the testee starts a node, which the suite then dials."""
+        raise Skipped("this door has no live cases yet; dial the node instead (--dial HOST:PORT)")
+
+    def __enter__(self) -> ExecDoor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.close()

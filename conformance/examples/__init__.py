@@ -1,0 +1,1 @@
+"""Complete testees: small programs that speak the exec door."""
