@@ -261,8 +261,10 @@ class Connection:
                 text = f"frame type {frame.type:#04x} where {self._them.expected()} belongs"
                 raise PeerError(ErrorCode.MESSAGE_UNEXPECTED, "C-4", text)
             if self.channels.is_closed(frame.channel):
-                payload_item(frame)  # crossed our closing: dropped, but garbage stays garbage
-                return
+                payload_item(frame)  # garbage stays garbage
+                if MESSAGES.get(frame.type) in OPENING:
+                    self.channels.check_number(frame.channel, sender_is_me=False)
+                return  # crossed our closing: dropped
             message = decode_message(frame)
             if message is None:
                 self._charge(now)

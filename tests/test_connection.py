@@ -383,6 +383,20 @@ def test_numbers_increase_and_are_never_used_again() -> None:
     assert "CH-2" in down.reason
 
 
+@pytest.mark.parametrize("number", [5, 3])
+def test_an_opening_message_never_crosses_a_closing(number: int) -> None:
+    """Clause CH-2 holds for numbers of closed channels and of gaps as well; only other messages are dropped (CH-4)."""
+    wire = Wire().up()
+    opened(wire, "draft", by_dialer=False)
+    wire.dialer.send(5, sample(m.Open))
+    wire.pump()
+    wire.acceptor.refuse(5, PeerError(ErrorCode.OVERLOADED, "L-2", "no room"))
+    wire.pump()
+    assert wire.acceptor.receive(encode_message(number, sample(m.Close)), 0.0) == []
+    (down,) = wire.acceptor.receive(encode_message(number, sample(m.Open)), 0.0)
+    assert "CHANNEL_MISUSED" in down.reason and "CH-2" in down.reason
+
+
 def test_roles_that_were_not_declared() -> None:
     wire = Wire(node(1, roles=(1, 2)), node(2, roles=(2, 3))).up()
     wire.dialer.send(1, sample(m.Open))
