@@ -39,8 +39,16 @@ class Clause:
     section: str
     """Number of the innermost heading, for example `9.2`."""
     heading: str
+    chapter: str
+    """The heading of the first level that it stands under; the same as ``heading`` where there is no other."""
     text: str
     """As in SPEC.md, with a line for each paragraph."""
+
+    @property
+    def place(self) -> str:
+        """`Session: Messages`, in plain words."""
+        heading = self.heading.replace("`", "")
+        return heading if self.chapter == self.heading else f"{self.chapter.replace('`', '')}: {heading}"
 
     @property
     def anchor(self) -> str:
@@ -66,9 +74,10 @@ def read(markdown: str) -> dict[str, Clause]:
         name, revision, level, title = here.groups()
         if name in found:
             raise ValueError(f"clause {name} is there twice")
-        heading = next(match[2] for match in reversed(headings) if match.start() < here.start())
-        number, _, words = heading.partition(" ")
-        found[name] = Clause(name, Level[level], int(revision or 1), title or "", number, words, body)
+        above = [match for match in headings if match.start() < here.start()]
+        number, _, words = above[-1][2].partition(" ")
+        chapter = next(match[2] for match in reversed(above) if match[1] == "##").partition(" ")[2]
+        found[name] = Clause(name, Level[level], int(revision or 1), title or "", number, words, chapter, body)
     return found
 
 

@@ -27,6 +27,7 @@ from dsdproto.wire.schema import MESSAGES, SPECS, Array, Field, Sub
 from dsdproto.wire.tokens import unpack_tokens
 
 SHOWN_BYTES = 48
+SHOWN_BRIEF = 110
 PLANE_SECTIONS = {"connection": "9", "session": "11", "draft": "12", "verify": "14", "commit": "16", "join": "5"}
 NAMES: dict[tuple[str, str], type[IntEnum]] = {
     ("Error", "code"): registry.ErrorCode,
@@ -64,6 +65,9 @@ class Decoded:
     fault: str = ""
     """What the suite's own decoder has against it."""
     fault_clause: str = ""
+    brief: str = ""
+    """What it says, in a few words."""
+    is_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,19 @@ def frame(data: bytes) -> Decoded:
         decode_message(Frame(kind, channel, payload))
     except PeerError as error:
         fault, fault_clause = f"{error.code.name}: {error.text}", error.clause
-    return Decoded(f"{_name(kind)} on channel {channel}", parts, _of_message(kind), fault, fault_clause)
+    title = f"{_name(kind)} on channel {channel}"
+    return Decoded(title, parts, _of_message(kind), fault, fault_clause, _brief(parts))
+
+
+def _brief(parts: list[Part]) -> str:
+    """The outermost fields on one line, long values shortened."""
+    fields = [part for part in parts if part.depth == 1]
+    words = (f"{part.name.partition(' ')[2]} {_shortened(part.value)}" for part in fields)
+    return _shortened(", ".join(words), SHOWN_BRIEF)
+
+
+def _shortened(text: str, length: int = 24) -> str:
+    return text if len(text) <= length else f"{text[:length].rstrip()}…"
 
 
 def _header(head: bytes) -> list[Part]:
@@ -245,12 +261,14 @@ def _json_line(data: bytes) -> Decoded:
         value = json.loads(data)
     except (UnicodeDecodeError, ValueError) as error:
         text = data.decode("utf-8", "replace")
-        return Decoded("a line that is no JSON", [Part("", "line", text[:2000])], ("door",), str(error), "door")
+        return Decoded("a line that is no JSON", [Part("", "line", text[:2000])], (), str(error), is_json=True)
     if not isinstance(value, dict):
-        return Decoded("a JSON line that is no object", [Part("", "line", repr(value)[:2000])], ("door",))
+        return Decoded("a JSON line that is no object", [Part("", "line", repr(value)[:2000])], is_json=True)
     title = str(value.get("verb") or next((key for key in ("ok", "error", "unsupported") if key in value), "line"))
     parts = [Part("", key, _json_text(inner)) for key, inner in value.items()]
-    return Decoded(f"{title}, id {value['id']}" if "id" in value else title, parts)
+    said = [f"{key} {_shortened(_json_text(inner), 60)}" for key, inner in value.items() if key not in ("id", "verb")]
+    title = f"{title}, id {value['id']}" if "id" in value else title
+    return Decoded(title, parts, brief=_shortened(", ".join(said), SHOWN_BRIEF), is_json=True)
 
 
 def _json_text(value: object) -> str:

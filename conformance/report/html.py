@@ -21,7 +21,7 @@ from conformance.report.model import CaseReport, Report
 from conformance.report.prose import html as prose
 from conformance.verdict import Verdict
 
-TROUBLE = (Verdict.ERROR, Verdict.FAIL, Verdict.XPASS, Verdict.WARN, Verdict.INCONCLUSIVE, Verdict.XFAIL, Verdict.INFO)
+TROUBLE = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR, Verdict.WARN, Verdict.INCONCLUSIVE, Verdict.XFAIL, Verdict.INFO)
 """Verdicts whose cases are shown in detail, worst first."""
 MEANING = {
     Verdict.PASS: "conforms",
@@ -44,7 +44,7 @@ class Line:
     """One section of SPEC.md in the matrix."""
 
     section: str
-    heading: str
+    place: str
     counts: dict[str, int]
     total: int
 
@@ -133,7 +133,7 @@ def _matrix(cases: Iterable[CaseReport], clauses: dict[str, Clause]) -> list[Lin
     """One line for each section that has cases; a case counts once in each section that it cites."""
     order: dict[str, str] = {}
     for clause in clauses.values():
-        order.setdefault(clause.section, clause.heading)
+        order.setdefault(clause.section, clause.place)
     found: dict[str, list[Verdict]] = {section: [] for section in order}
     for case in cases:
         sections = dict.fromkeys(clauses[name].section for name in case.clauses if name in clauses)

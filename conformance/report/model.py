@@ -185,9 +185,9 @@ def badge(rung: Rung, verdicts: list[Verdict]) -> Badge:
     details = [
         f"{by[verdict]} {word}"
         for verdict, word in (
-            (Verdict.WARN, "with warnings"), (Verdict.UNSUPPORTED, "unsupported"), (Verdict.XFAIL, "known failures"),
+            (Verdict.WARN, "with warnings"), (Verdict.UNSUPPORTED, "unsupported"), (Verdict.XFAIL, "failed as known"),
             (Verdict.XPASS, "passed unexpectedly"), (Verdict.INCONCLUSIVE, "inconclusive"), (Verdict.SKIP, "skipped"),
-            (Verdict.ERROR, "errors of the suite"), (Verdict.FAIL, "failed"),
+            (Verdict.ERROR, "broke the suite"), (Verdict.FAIL, "failed"),
         )
         if by[verdict]
     ]  # fmt: skip

@@ -17,7 +17,7 @@ COLOURS = {
     Verdict.SKIP: "2", Verdict.XFAIL: "33", Verdict.XPASS: "1;35", Verdict.INCONCLUSIVE: "36", Verdict.ERROR: "1;35",
 }  # fmt: skip
 BADGES = {BadgeState.PASSED: "32", BadgeState.FAILED: "1;31", BadgeState.KNOWN_FAILURES: "33"}
-LOUD = (Verdict.ERROR, Verdict.FAIL, Verdict.XPASS, Verdict.WARN, Verdict.INCONCLUSIVE, Verdict.XFAIL)
+LOUD = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR, Verdict.WARN, Verdict.INCONCLUSIVE, Verdict.XFAIL)
 SHOWN_VALUE = 200
 BAR = 24
 
