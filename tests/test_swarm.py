@@ -55,6 +55,7 @@ def test_a_swarm_of_quorum_sessions() -> None:
     assert swarm.runs_with["takeovers"] > 30
     assert swarm.runs_with["crashes"] > 60
     assert swarm.runs_with["overwritten blocks"] > 0
+    assert swarm.runs_with["foundings without all"] > 15
 
 
 def test_a_swarm_of_solo_sessions() -> None:

@@ -28,7 +28,7 @@ from dsdproto.prefix import PrefixChain
 from dsdproto.registry import Finish, Role
 from dsdproto.session import chain_of
 from dsdproto.wire.groups import split_group
-from dsdproto.wire.messages import Contract, Vote
+from dsdproto.wire.messages import Contract, Enlist, Vote
 from reference_nodes.simulator.cluster import name_of
 from reference_nodes.simulator.host import SimNode
 from reference_nodes.simulator.network import MAX_HELD, FaultyWorld
@@ -85,6 +85,8 @@ class Checker:
     """highest view in which a block was accepted"""
     overwritten: int = 0
     """blocks that took the place of other tokens"""
+    incomplete: dict[bytes, None] = field(default_factory=dict)
+    """sessions that were founded while some of their voters were away"""
     _committed: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
     """by session and position, the digest that someone holds to be committed"""
     _written: dict[tuple[bytes, int, int], bytes] = field(default_factory=dict)
@@ -189,6 +191,10 @@ class Checker:
             if best < message.height:
                 text = f"{node.name} votes for height {message.height} of view {message.view}, stored is {best}"
                 raise Violation("stored-first", text)
+        elif type(message) is Enlist and message.view == 0 and message.session not in self.groups:
+            linked = [up.peer.node_id for up in node.machine.links.values()]
+            if any(member not in linked for member in split_group(message.group) if name_of(member) != node.name):
+                self.incomplete[message.session] = None
 
     def observed(self, node: SimNode, event: Any) -> None:
         """A node's machine handled an event."""

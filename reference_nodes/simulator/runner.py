@@ -37,6 +37,8 @@ class Outcome:
     """highest view in which a block was accepted"""
     overwritten: int
     """blocks that took the place of other tokens at a voter"""
+    incomplete: int
+    """sessions that were founded while some of their voters were away"""
 
     def digest(self) -> str:
         """SHA-256 over all that happened: equal for equal runs, in whichever process."""
@@ -84,6 +86,7 @@ def run(scenario: Scenario, makers: Makers | None = None) -> Outcome:
         sessions=driver.sessions if driver else 0,
         views=checker.views,
         overwritten=checker.overwritten,
+        incomplete=len(checker.incomplete),
     )
 
 

@@ -123,6 +123,7 @@ def _add(result: Swarm, seed: int, outcome: Outcome, twice: bool) -> None:
     runs["interruptions"] += outcome.interruptions > 0
     runs["takeovers"] += outcome.views > 0
     runs["overwritten blocks"] += outcome.overwritten > 0
+    runs["foundings without all"] += outcome.incomplete > 0
     runs["crashes"] += any(entry[1] == "crash" for entry in outcome.trace)
     runs["an end in phase 2"] += outcome.healed > 0
     if outcome.violation is not None:
