@@ -221,8 +221,12 @@ def _entry(payload: bytes, key: Item, value: Item, field: Field | None, cls: typ
     raw = payload[key.start : value.end]
     inner = field.kind.record if field and isinstance(field.kind, Sub | Array) else None
     if inner is not None and value.kind in ("map", "array"):
-        head = Part(shown_hex(payload[key.start : value.start]), label, inner.__name__, depth, clauses)
-        elements = [value] if value.kind == "map" else value.elements
+        is_map = value.kind == "map"
+        elements = [value] if is_map else value.elements
+        said = inner.__name__ if is_map else f"{len(elements)} of {inner.__name__}"
+        head = Part(
+            shown_hex(payload[key.start : value.start if is_map else value.inside]), label, said, depth, clauses
+        )
         return [head, *(part for element in elements for part in _record(payload, element, inner, depth + 1))]
     said = _meaning(value, field, cls) if field else f"{value.text()}: not assigned" + _parity(key)
     return [Part(shown_hex(raw), label, said, depth, clauses)]
