@@ -34,7 +34,9 @@ a node that runs already:
   dsdp-conformance issue                                certificates for it and for the suite
   dsdp-conformance run --dial 127.0.0.1:7051 --role verifier
 a report for your project's page:
-  dsdp-conformance run --exec 'node testee.js' --html report.html --json report.json
+  dsdp-conformance run --exec 'node testee.js' --html report.html --badges badges/
+the vectors alone, for tests of your own:
+  dsdp-conformance vectors --write vectors/
 one case again, with the same randomness (every failure prints its own line):
   dsdp-conformance run --exec 'node testee.js' --seed 4711 --case verify/verdict-names-deepest
 
@@ -74,6 +76,11 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--uncovered", action="store_true", help="clauses without case or excuse; 1 if any is a MUST")
     listing.add_argument("--json", action="store_true", help="for programs")
     listing.set_defaults(act=commands.listing)
+
+    plain = verbs.add_parser("vectors", help="the static vectors, to use in tests of your own")
+    plain.add_argument("family", nargs="*", metavar="FAMILY", help="print these as JSON (default: what there is)")
+    plain.add_argument("--write", type=Path, metavar="DIR", help="write them in full, one file for each family")
+    plain.set_defaults(act=commands.vectors)
 
     again = verbs.add_parser("report", help="render a JSON report again")
     again.add_argument("report", type=Path, metavar="REPORT.json")
@@ -145,6 +152,7 @@ def _outputs(command: argparse.ArgumentParser) -> None:
     if command.prog.endswith("run"):
         group.add_argument("--json", type=Path, metavar="FILE", help="all of it (report.schema.json)")
     group.add_argument("--html", type=Path, metavar="FILE", help="one page for people, self-contained")
+    group.add_argument("--badges", type=Path, metavar="DIR", help="one SVG for each rung, for your project's page")
     group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML for continuous integration")
 
 

@@ -183,6 +183,31 @@ def _uncovered(registry: Registry, as_json: bool) -> int:
     return FAILED if musts else PASSED
 
 
+# ---------------------------------------------------------------- vectors
+
+
+def vectors(options: argparse.Namespace) -> int:
+    from conformance.static.vectors import files, load
+
+    families = options.family or files()
+    if unknown := [name for name in families if name not in files()]:
+        raise DsdpError(f"there are no vectors {unknown[0]!r}; there are {', '.join(files())}")
+    if options.write:
+        options.write.mkdir(parents=True, exist_ok=True)
+        for name in families:
+            lines = ",\n".join(json.dumps(each) for each in load(name))
+            (options.write / f"{name}.json").write_text(f'{{"vectors": [\n{lines}\n]}}\n', "utf-8")
+        print(f"{sum(len(load(name)) for name in families)} vectors in {len(families)} files: {options.write}")
+    elif options.family:
+        print(json.dumps([each for name in families for each in load(name)], indent=1))
+    else:
+        for name in families:
+            cited = dict.fromkeys(clause for each in load(name) for clause in each["clauses"])
+            print(f"{name:<12} {len(load(name)):>5}  {' '.join(cited)}")
+        print(f"{'all':<12} {sum(len(load(name)) for name in families):>5}")
+    return PASSED
+
+
 # ---------------------------------------------------------------- report, compare, issue
 
 
@@ -195,6 +220,12 @@ def _render(made: Report, options: argparse.Namespace) -> None:
         from conformance.report.junit import xml
 
         options.junit.write_text(xml(made), "utf-8")
+    if options.badges:
+        from conformance.report.badges import svg
+
+        options.badges.mkdir(parents=True, exist_ok=True)
+        for badge in made.badges:
+            (options.badges / f"rung-{badge.rung}.svg").write_text(svg(badge, made), "utf-8")
 
 
 def render(options: argparse.Namespace) -> int:

@@ -31,11 +31,22 @@ def test_help_carries_a_newcomer(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert left.value.code == 0
     said = capsys.readouterr().out
-    for word in ("run", "list", "report", "compare", "issue", "--exec", "--dial", "IMPLEMENTERS.md", "rungs"):
+    for word in (
+        "run",
+        "list",
+        "vectors",
+        "report",
+        "compare",
+        "issue",
+        "--exec",
+        "--dial",
+        "IMPLEMENTERS.md",
+        "rungs",
+    ):
         assert word in said
 
 
-@pytest.mark.parametrize("command", ["run", "list", "report", "compare", "issue"])
+@pytest.mark.parametrize("command", ["run", "list", "vectors", "report", "compare", "issue"])
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main([command, "--help"])
@@ -57,12 +68,16 @@ def test_examples_in_the_help_parse() -> None:
 def test_a_run_writes_every_report(faked: FakeDoor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {kind: tmp_path / f"report.{kind}" for kind in ("json", "html", "junit")}
     words = [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
+    words += ["--badges", str(tmp_path / "badges")]
     assert cli.main(["run", "--exec", "./testee", "--seed", "7", *words]) == 1
     made = Report.load(files["json"])
     assert [case.id for case in made.cases] == list(VERDICTS)
     assert made.run.seed == 7
     assert made.run.command.startswith("dsdp-conformance run --exec ./testee --seed 7")
     assert files["html"].read_text("utf-8").startswith("<!doctype html>")
+    badges = sorted((tmp_path / "badges").iterdir())
+    assert [path.name for path in badges] == [f"rung-{rung}.svg" for rung in (1, 2, 3, 4)]
+    assert "DSDP static vectors: failed" in badges[0].read_text("utf-8")
     assert ElementTree.parse(files["junit"]).getroot().tag == "testsuites"
     said = capsys.readouterr()
     assert "seed 7" in said.err
@@ -188,6 +203,30 @@ def test_list_uncovered(faked: FakeDoor, capsys: pytest.CaptureFixture[str]) -> 
     assert "V-7 " in said
     assert "V-6 " not in said
     assert "MUST clauses have neither case nor excuse" in said
+
+
+# ---------------------------------------------------------------- vectors
+
+
+def test_vectors_are_listed_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["vectors"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    counts = {line.split()[0]: int(line.split()[1]) for line in listed}
+    assert counts["philox"] > 0
+    assert counts.pop("all") == sum(counts.values())
+    assert cli.main(["vectors", "philox"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert len(printed) == counts["philox"]
+    assert cli.main(["vectors", "--write", str(tmp_path / "out")]) == 0
+    written = {path.stem: json.loads(path.read_text("utf-8"))["vectors"] for path in (tmp_path / "out").iterdir()}
+    assert {name: len(found) for name, found in written.items()} == counts
+    assert written["philox"] == printed
+    assert not any("$repeat" in path.read_text("utf-8") for path in (tmp_path / "out").iterdir())
+
+
+def test_unknown_vectors_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["vectors", "filox"]) == 2
+    assert "philox" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- report, compare, issue

@@ -18,6 +18,7 @@ from conformance.case import Rung
 from conformance.clauses import known
 from conformance.example_session import handshake, session
 from conformance.report import annotate, items
+from conformance.report.badges import svg
 from conformance.report.compare import compare, text
 from conformance.report.junit import xml
 from conformance.report.make import Keep
@@ -145,6 +146,14 @@ P, F, U, S = Verdict.PASS, Verdict.FAIL, Verdict.UNSUPPORTED, Verdict.SKIP
 )
 def test_badges(verdicts: list[Verdict], state: BadgeState) -> None:
     assert badge(Rung.STATIC, verdicts).state is state
+
+
+def test_a_badge_for_a_page_is_a_picture_that_escapes_its_texts() -> None:
+    made = sample(name=EVIL)
+    good = badge(Rung.STATIC, [P, P, U])
+    root = ElementTree.fromstring(svg(good, made))
+    assert root.attrib["aria-label"] == "DSDP static vectors: 2/3 passed"
+    assert float(root.attrib["width"]) > 100
 
 
 # ---------------------------------------------------------------- JUnit

@@ -49,7 +49,7 @@ def _properties(suite: tree.Element, report: Report) -> None:
         ("specification", f"DSDP version {report.spec.protocol}, clauses {report.spec.digest[:16]}"),
         ("seed", str(report.run.seed)),
     ):
-        tree.SubElement(properties, "property", name=name, value=_clean(value))
+        tree.SubElement(properties, "property", name=name, value=clean(value))
 
 
 def _case(suite: tree.Element, case: CaseReport) -> None:
@@ -60,14 +60,14 @@ def _case(suite: tree.Element, case: CaseReport) -> None:
     elif case.verdict is Verdict.ERROR:
         _detail(element, "error", case)
     elif case.verdict in SKIPPED:
-        tree.SubElement(element, "skipped", message=_clean(f"{case.verdict}: {case.reason}"))
+        tree.SubElement(element, "skipped", message=clean(f"{case.verdict}: {case.reason}"))
     elif case.verdict is not Verdict.PASS:
-        tree.SubElement(element, "system-out").text = _clean(f"{case.verdict}: {text(case)}")
+        tree.SubElement(element, "system-out").text = clean(f"{case.verdict}: {text(case)}")
 
 
 def _detail(element: tree.Element, tag: str, case: CaseReport) -> None:
-    detail = tree.SubElement(element, tag, message=_clean(case.reason), type=case.verdict.value)
-    detail.text = _clean(text(case))
+    detail = tree.SubElement(element, tag, message=clean(case.reason), type=case.verdict.value)
+    detail.text = clean(text(case))
 
 
 def text(case: CaseReport) -> str:
@@ -83,6 +83,6 @@ def text(case: CaseReport) -> str:
     return "\n".join([*lines, case.trace] if case.trace else lines)
 
 
-def _clean(value: str) -> str:
-    """Without the characters that XML cannot hold; a testee's text may have any."""
+def clean(value: str) -> str:
+    """Without the characters that XML cannot hold; a testee's text may have any of them."""
     return NOT_XML.sub("\N{REPLACEMENT CHARACTER}", value)
