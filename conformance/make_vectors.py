@@ -10,7 +10,20 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
-from conformance.static import make_cbor, make_frames, make_messages, make_rules, make_sampling, make_testmodel
+from conformance.static import (
+    make_cbor,
+    make_commit,
+    make_drafts,
+    make_frames,
+    make_identity,
+    make_messages,
+    make_rules,
+    make_sampling,
+    make_testmodel,
+    make_trie,
+    make_verify,
+    make_voter,
+)
 from conformance.static.vectors import VECTORS, Vector, document
 
 MAKERS: dict[str, Callable[[], list[Vector]]] = {
@@ -23,6 +36,13 @@ MAKERS: dict[str, Callable[[], list[Vector]]] = {
     "fixed": make_sampling.fixed,
     "coupled": make_sampling.coupled,
     "testmodel": make_testmodel.testmodel,
+    "identity": make_identity.make,
+    "negotiation": make_identity.negotiation,
+    "verify": make_verify.make,
+    "drafts": make_drafts.make,
+    "trie": make_trie.make,
+    "commit": make_commit.make,
+    "voter": make_voter.make,
 }
 """What each file holds."""
 

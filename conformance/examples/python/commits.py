@@ -9,6 +9,7 @@ from conformance.examples.python.drafts import chain_given
 from dsdproto.commit.ballot import Ballot, Proposal
 from dsdproto.commit.quorum import distance, leader_of, majority, next_view, reached_by_majority
 from dsdproto.effects import Effect, LinkDown, LinkUp, Persist, Received, Refuse, Send
+from dsdproto.errors import PeerError
 from dsdproto.registry import MessageType
 from dsdproto.roles.voter import Voter, VoterConfig
 from dsdproto.wire.codec import type_of
@@ -37,11 +38,18 @@ def adopt(given: Input) -> dict[str, Any]:
     ballot = Ballot.open(given["view"], ids[given["own"]], ids, chain.position, 0.0)
     for report in given["reports"]:
         member = ballot.members[ids[report["member"]]]
-        member.key, member.report = (report["member"], 2), from_json(Enlisted, report["enlisted"])
+        member.key = (report["member"], 2)
+        try:
+            ballot.enlist(member, from_json(Enlisted, report["enlisted"]), chain)
+        except PeerError:
+            ballot.lost(member.key)  # its channel ends, and it counts for nothing (clause Q-31)
     if not ballot.ready_to_adopt:
         return {"ready": False}
     known = chain.position
     finish = ballot.adopt(chain)
+    for member in ballot.enlisted:
+        assert member.report is not None
+        ballot.check_known(member.report, chain)
     if chain.position > known or finish is not None:
         ballot.propose(Proposal(ballot.height + 1, chain.position, chain.digest, finish, None))
     prepares = [(ids.index(member.node_id), ballot.catch_up(member, chain, finish)) for member in ballot.enlisted]
