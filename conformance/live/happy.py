@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from conformance.live import hands
 from conformance.live.drafting import attach
+from conformance.live.sessions import Model, make_session
 from conformance.live.verifying import assign
 from dsdproto.registry import Role
 
@@ -38,4 +40,19 @@ async def drafter(t: LiveTestee) -> None:
     await peer.leave()
 
 
-HAPPY: dict[Role, Callable[[LiveTestee], Awaitable[None]]] = {Role.VERIFIER: verifier, Role.DRAFTER: drafter}
+async def leader(t: LiveTestee) -> None:
+    """A solo session of a few tokens, with a client and a verifier of its own."""
+    model = Model(t.site.vocabulary())
+    hand = await hands.verifier(t, model, connect={"name": "bracket-verifier"})
+    session = make_session(t.rng, model, max_tokens=4)
+    stream = await hands.open_stream(t, session, name="bracket-client")
+    await stream.start()
+    await stream.finish()
+    await hand.peer.leave()
+
+
+HAPPY: dict[Role, Callable[[LiveTestee], Awaitable[None]]] = {
+    Role.VERIFIER: verifier,
+    Role.DRAFTER: drafter,
+    Role.LEADER: leader,
+}

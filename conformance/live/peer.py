@@ -123,7 +123,6 @@ class Peer:
         self.rng = random.Random(f"{trial.seed}/{trial.case.id}/{name}")
         self.violation: Failed | None = None
         self.channels = Channels(dialer=dialer)
-        self.on_opening: Callable[[int, Any], bool] | None = None
         self._inbox: list[Arrival] = []
         self._pulse = trio.Event()
         self._sending = trio.Lock()
@@ -345,6 +344,18 @@ class Peer:
         said = f"{self.name} waits for {name_of(kind)}, and it did not come within {seconds:.1f} s"
         raise Failed(clause, said, name_of(kind), "nothing")
 
+    async def next_opening(self, *kinds: type) -> tuple[int, Any] | None:
+        """The next channel that the testee opens with one of these; None: the connection ended. Waits without bound."""
+        while True:
+            self.check()
+            for index, arrival in enumerate(self._inbox):
+                if type(arrival.message) in kinds:
+                    del self._inbox[index]
+                    return arrival.frame.channel, arrival.message
+            if self.ended:
+                return None
+            await self._pulse.wait()
+
     async def refused(self, channel: int, clause: str, *codes: ErrorCode, within: float | None = None) -> Error:
         """ERROR on ``channel`` with one of these codes; for channel 0 the end of the connection too (clause E-6)."""
         error = await self.expect(Error, channel, clause, within=within)
@@ -440,8 +451,6 @@ class Peer:
             if isinstance(message, StatusRequest):
                 await self.send(Status(document="{}"), grease=False)
                 return
-        if type(message) in OPENING and self.on_opening is not None and self.on_opening(frame.channel, message):
-            return
         self._inbox.append(arrival)
 
     def _violated(self, clause: str, said: str, frame: Frame) -> None:
