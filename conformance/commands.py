@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
         platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         interrupted=runner.interrupted,
         keep=options.wire,
+        suite=registry,
+        roles=selection.roles,
     )
     if options.json:
         made.save(options.json)

@@ -104,6 +104,18 @@ def test_expected_failures_do_not_fail_the_run(faked: FakeDoor, tmp_path: Path) 
     assert cli.main(["run", "--exec", "x", "--quiet", "--case", "coupled/greedy", "--expect", str(known_failures)]) == 1
 
 
+def test_a_role_has_a_badge_of_its_own(faked: FakeDoor, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    cli.main(["run", "--dial", "x:1", "--role", "voter", "--rung", "4", "--quiet", "--json", str(path)])
+    badges = Report.load(path).badges
+    assert [(badge.title, badge.total, badge.available) for badge in badges[2:]] == [
+        ("live peer (voter)", 0, 0),
+        ("chaos (voter)", 1, 1),
+    ]
+    cli.main(["run", "--exec", "x", "--case", "prefix", "--quiet", "--json", str(path)])
+    assert Report.load(path).badges[0].state == "partial"
+
+
 def test_fail_fast(faked: FakeDoor, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--exec", "x", "--fail-fast"]) == 1
     assert "stopped after philox/known-answers" in capsys.readouterr().out

@@ -26,6 +26,7 @@ from conformance.report.model import BadgeState, Report, ReportError, WireEntry,
 from conformance.report.terminal import TerminalProgress, summary
 from conformance.runner import Options, Runner
 from conformance.verdict import Verdict
+from dsdproto.registry import Role
 from dsdproto.wire.frames import encode_frame
 from dsdproto.wire.schema import SPECS
 
@@ -146,6 +147,14 @@ P, F, U, S = Verdict.PASS, Verdict.FAIL, Verdict.UNSUPPORTED, Verdict.SKIP
 )
 def test_badges(verdicts: list[Verdict], state: BadgeState) -> None:
     assert badge(Rung.STATIC, verdicts).state is state
+
+
+def test_a_part_of_a_rung_is_not_the_rung() -> None:
+    part = badge(Rung.LIVE, [P, P], 7, [Role.VERIFIER])
+    assert (part.state, part.title) == (BadgeState.PARTIAL, "live peer (verifier)")
+    assert part.text == "2 of 2 passed, 5 not asked for"
+    assert badge(Rung.LIVE, [P, F], 7).state is BadgeState.FAILED
+    assert badge(Rung.LIVE, [], 7).text == "none of 7 cases asked for"
 
 
 def test_a_badge_for_a_page_is_a_picture_that_escapes_its_texts() -> None:

@@ -12,17 +12,17 @@ COLOURS = {
     BadgeState.KNOWN_FAILURES: "#95490f",
     BadgeState.INCOMPLETE: "#5d4daa",
     BadgeState.FAILED: "#b3242a",
+    BadgeState.PARTIAL: "#0a5fa5",
     BadgeState.UNSUPPORTED: "#58626b",
     BadgeState.NOT_RUN: "#58626b",
 }
-CHARACTER, SIDE, HEIGHT = 6.7, 8, 22
+CHARACTER, SIDE, HEIGHT = 6.2, 8, 22
 """Pixels: of a character at 11 px, beside each text, of the whole."""
 SVG = Markup("""\
 <svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" aria-label="{left}: {right}">
 <title>{left}: {right}. {testee}, suite {suite}, clauses {spec}</title>
-<clipPath id="r"><rect width="{width}" height="{height}" rx="4"/></clipPath>
-<g clip-path="url(#r)"><rect width="{split}" height="{height}" fill="#3d474f"/>\
-<rect x="{split}" width="{rest}" height="{height}" fill="{colour}"/></g>
+<rect width="{width}" height="{height}" rx="4" fill="{colour}"/>
+<path d="M4 0H{split}V{height}H4a4 4 0 0 1-4-4V4a4 4 0 0 1 4-4z" fill="#3d474f"/>
 <g fill="#fff" font-family="system-ui, Verdana, DejaVu Sans, sans-serif" font-size="11" text-anchor="middle">
 <text x="{middle_left}" y="15" textLength="{left_length}">{left}</text>\
 <text x="{middle_right}" y="15" textLength="{right_length}">{right}</text></g>
@@ -42,7 +42,6 @@ def svg(badge: Badge, report: Report) -> str:
             width=split + rest,
             height=HEIGHT,
             split=split,
-            rest=rest,
             left=left,
             right=right,
             left_length=left_length,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from importlib import metadata
 
-from conformance.case import Rung
+from conformance.case import Case, Rung
 from conformance.clauses import document, known
 from conformance.report import model
 from conformance.runner import Options, Result
 from conformance.testee import About
 from conformance.verdict import Verdict
 from conformance.wirelog import Entry
+from dsdproto.registry import Role
 
 WIRE_BYTES = 4096
 """Of one entry, in a report."""
@@ -50,14 +52,21 @@ def report(
     platform: str,
     interrupted: str = "",
     keep: Keep = Keep.TROUBLE,
+    suite: Iterable[Case] | None = None,
+    roles: Collection[Role] = (),
 ) -> model.Report:
     """:param started: UTC, ISO 8601.
+
+    :param suite: all cases there are; a rung of which fewer were run is at best partial. None: these are all.
+    :param roles: those under test; empty: all.
 
     :param command: the command line of the run.
     """
     results = list(results)
     cases = [_case(result, about, options, keep) for result in results]
     verdicts = [case.verdict for case in cases]
+    everything = [result.case for result in results] if suite is None else list(suite)
+    available = Counter(case.rung for case in everything if not roles or case.role is None or case.role in roles)
     cited = {name for case in cases for name in [*case.clauses, *(finding.clause for finding in case.findings)]}
     return model.Report(
         format=model.FORMAT,
@@ -69,7 +78,10 @@ def report(
         ),
         passed=model.all_good(verdicts) and not interrupted,
         summary=model.counts(verdicts),
-        badges=[model.badge(rung, [case.verdict for case in cases if case.rung == rung]) for rung in Rung],
+        badges=[
+            model.badge(rung, [case.verdict for case in cases if case.rung == rung], available[rung], roles)
+            for rung in Rung
+        ],
         cases=cases,
         clauses=[clause for name, clause in known().items() if name in cited],
     )

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -19,6 +20,7 @@ from conformance.case import Rung
 from conformance.clauses import Clause, Level
 from conformance.verdict import FAILS_THE_RUN, Finding, Verdict
 from dsdproto.errors import DsdpError
+from dsdproto.registry import Role
 
 FORMAT = 1
 T = TypeVar("T")
@@ -112,6 +114,8 @@ class BadgeState(StrEnum):
     INCOMPLETE = "incomplete"
     """Something that should have been judged was not: skipped, too slow, or the suite's fault."""
     FAILED = "failed"
+    PARTIAL = "partial"
+    """Nothing went wrong, but only some of the cases were asked for."""
     UNSUPPORTED = "unsupported"
     NOT_RUN = "not run"
 
@@ -124,6 +128,8 @@ class Badge:
     text: str
     counts: dict[str, int]
     total: int
+    available: int
+    """How many cases the suite has for this rung (and these roles)."""
 
 
 @dataclass(frozen=True)
@@ -170,17 +176,22 @@ class Report:
             raise ReportError(f"{path}: {error}") from error
 
 
-def counts(verdicts: typing.Iterable[Verdict]) -> dict[str, int]:
+def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
     """How often each verdict occurs, in the order of :class:`Verdict`, without zeros."""
     found = list(verdicts)
     return {verdict.value: found.count(verdict) for verdict in Verdict if verdict in found}
 
 
-def badge(rung: Rung, verdicts: list[Verdict]) -> Badge:
-    """The badge of a rung from the verdicts of its cases. A rung is passed when everything that the testee offers was
-    judged, nothing went wrong, and at least one case passed."""
+def badge(rung: Rung, verdicts: list[Verdict], available: int | None = None, roles: Iterable[Role] = ()) -> Badge:
+    """The badge of a rung from the verdicts of its cases. A rung is passed when all its cases were asked for, all that
+    the testee offers was judged, nothing went wrong, and at least one case passed.
+
+    :param available: how many cases there are; None: those that were judged are all.
+    :param roles: the badge is for these roles alone.
+    """
     by = {verdict: verdicts.count(verdict) for verdict in Verdict}
     total = len(verdicts)
+    available = total if available is None else available
     good = by[Verdict.PASS] + by[Verdict.INFO] + by[Verdict.WARN]
     details = [
         f"{by[verdict]} {word}"
@@ -199,13 +210,19 @@ def badge(rung: Rung, verdicts: list[Verdict]) -> Badge:
         state = BadgeState.INCOMPLETE
     elif by[Verdict.XFAIL]:
         state = BadgeState.KNOWN_FAILURES
+    elif not by[Verdict.PASS]:
+        state = BadgeState.UNSUPPORTED
     else:
-        state = BadgeState.PASSED if by[Verdict.PASS] else BadgeState.UNSUPPORTED
-    text = ", ".join([f"{good} of {total} passed", *details]) if total else "no cases"
-    return Badge(int(rung), rung.title, state, text, counts(verdicts), total)
+        state = BadgeState.PASSED if total >= available else BadgeState.PARTIAL
+    if 0 < total < available:
+        details.append(f"{available - total} not asked for")
+    text = ", ".join([f"{good} of {total} passed", *details]) if total else f"none of {available} cases asked for"
+    names = ", ".join(role.name.lower() for role in roles)
+    title = f"{rung.title} ({names})" if names and rung >= Rung.LIVE else rung.title
+    return Badge(int(rung), title, state, text, counts(verdicts), total, available)
 
 
-def all_good(verdicts: typing.Iterable[Verdict]) -> bool:
+def all_good(verdicts: Iterable[Verdict]) -> bool:
     return not any(verdict in FAILS_THE_RUN for verdict in verdicts)
 
 
