@@ -53,16 +53,15 @@ def only(candidates: list[list[Candidates]]) -> Candidates:
 
 
 def test_shipped_format_is_a_four_bit_llama_over_a_shortlist(pair: tuple[ModelFiles, ModelFiles]) -> None:
-    """The truncated model, put together by hand, has the same logits on the shortlist."""
+    """The truncated model, put together by hand, has the same logits on the shortlist and the prefix's own ids."""
     target, draft_files = pair
     assert draft_files.kind == "draft"
     draft = load_draft(draft_files, target)
     assert isinstance(draft, DraftBackend) and draft.vocab_size == 512
     weights = random_weights(SMALL | {"layers": 2}, 1)
     model = Llama(parse_config(config_of(SMALL | {"layers": 2}), "config"), weights, 64, 64, q4=True)
-    ids = np.array(sorted(SHORTLIST), np.int32)
-    head = from_bf16(model.head_weight(weights)[ids])  # so few ids are all scored by the exact weights
-    reference = LlamaDraft("whole", model, lambda hidden: [Candidates(ids, head @ state) for state in hidden], 512)
+    head = from_bf16(model.head_weight(weights))  # so few ids are all scored by the exact weights
+    reference = LlamaDraft("whole", model, lambda states, met: [Candidates(None, head @ s) for s in states], 512)
     rng = np.random.default_rng(0)
     prefix = [int(t) for t in rng.integers(0, 512, 20)]
     for _ in range(10):
@@ -74,8 +73,8 @@ def test_shipped_format_is_a_four_bit_llama_over_a_shortlist(pair: tuple[ModelFi
         (found,), (expected,) = draft.expand([request]), reference.expand([request])
         assert len(found) == len(nodes)
         for candidates, wanted in zip(found, expected):
-            assert candidates.ids is not None and candidates.ids.tolist() == sorted(SHORTLIST)
-            np.testing.assert_allclose(candidates.logits, wanted.logits, rtol=1e-5, atol=1e-6)
+            assert candidates.ids is not None and candidates.ids.tolist() == sorted({*SHORTLIST, *prefix})
+            np.testing.assert_allclose(candidates.logits, wanted.logits[candidates.ids], rtol=1e-5, atol=1e-6)
         prefix = [*prefix, *tokens[:1], 7]
 
 

@@ -9,7 +9,6 @@ import pytest
 from backend_models import ODD, SMALL, random_weights, write_model
 
 from reference_nodes.backends.base import ExpandRequest, TreeRequest, UnsupportedModel
-from reference_nodes.backends.draft import SAMPLED, TwoStepHead, best_ids
 from reference_nodes.backends.gguf_files import write_safetensors
 from reference_nodes.backends.hf_files import bf16_bits, from_bf16
 from reference_nodes.backends.kernels import Shape, compile_forward, padded
@@ -88,42 +87,6 @@ def test_a_four_bit_copy_drafts_for_its_model(tmp_path: Path) -> None:
         assert candidates.ids is not None
         same.append(candidates.ids[candidates.logits.argmax()] == rows.row(node).argmax())
     assert np.mean(same) > 0.9
-
-
-def test_two_step_head_scores_the_best_exactly() -> None:
-    rng = np.random.default_rng(0)
-    weight = bf16_bits(rng.standard_normal((5000, 16)))
-    hidden = rng.standard_normal((2, 16)).astype(np.float32)
-    exact = hidden @ from_bf16(weight).T
-
-    class Rough:
-        def logits(self, states: np.ndarray) -> np.ndarray:
-            return (exact + 0.1 * rng.standard_normal(exact.shape)).astype(np.float32)
-
-    for row, candidates in enumerate(TwoStepHead(Rough(), weight)(hidden)):  # type: ignore[arg-type]
-        assert candidates.ids is not None and (np.diff(candidates.ids) > 0).all()
-        assert len(candidates.ids) == TwoStepHead.CANDIDATES
-        best = np.argsort(-exact[row])[:40]
-        place = np.searchsorted(candidates.ids, best)
-        assert np.array_equal(candidates.ids[place], best)
-        np.testing.assert_allclose(candidates.logits[place], exact[row][best], rtol=1e-5)
-
-
-@pytest.mark.parametrize("size", [1, 20, 1024, 1025, 5000, 49152])
-@pytest.mark.parametrize("shape", ["random", "all equal", "ascending", "the sample misleads"])
-def test_best_ids_are_those_of_a_sort(size: int, shape: str) -> None:
-    rng = np.random.default_rng(size)
-    row = rng.standard_normal(size).astype(np.float32)
-    if shape == "all equal":
-        row[:] = 1
-    elif shape == "ascending":
-        row.sort()
-    elif shape == "the sample misleads":
-        row[::SAMPLED] += 10
-    for count in {1, min(size, 30), min(size, 1024), size}:
-        ids = best_ids(row, count)
-        assert ids.dtype == np.int32 and len(ids) == count and (np.diff(ids) > 0).all()
-        assert np.array_equal(np.sort(row[ids]), np.sort(row)[-count:])
 
 
 def test_what_has_no_four_bit_copy(tmp_path: Path) -> None:

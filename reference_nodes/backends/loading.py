@@ -10,12 +10,12 @@ import numpy as np
 
 from reference_nodes.models_store import ModelError, ModelFiles
 
-from .base import Candidates, DraftBackend, TargetBackend, UnsupportedModel
+from .base import DraftBackend, TargetBackend, UnsupportedModel
 from .hf_files import LlamaConfig, from_bf16, parse_config, read_config, read_json, read_weights, weights_digest
 from .tokens import vocabulary
 
 if TYPE_CHECKING:
-    from .draft import CandidatesOf
+    from .heads import CandidatesOf
 
 CACHE_TOKENS = 16384  # positions that a node caches over all its sessions; SmolLM2 needs 46 kB for each
 MAX_CONTEXT = 8192
@@ -69,7 +69,8 @@ def load_draft(
         from .ngram import ngram_draft
 
         return ngram_draft(files.options)
-    from .draft import LlamaDraft, PlainHead, TwoStepHead
+    from .draft import LlamaDraft
+    from .heads import ShortHead, WholeHead, common_ids
     from .llama import Head, Llama
 
     assert files.path is not None
@@ -87,19 +88,12 @@ def load_draft(
     size = _size(source, config)
     rows = model.head_weight(weights)
     head: CandidatesOf
-    if shortlist is not None:
-        rows = np.asarray(rows)[shortlist]
-        head = _over(shortlist, TwoStepHead(Head(model, rows), rows))
-    elif q4:
-        head = TwoStepHead(Head(model, rows[:size]), rows[:size])
+    if q4:
+        ids = common_ids(size) if shortlist is None else shortlist
+        head = ShortHead(Head(model, np.asarray(rows)[ids]), rows, ids)
     else:
-        head = PlainHead(Head(model, rows[:size]), None)
+        head = WholeHead(Head(model, rows[:size]))
     return LlamaDraft(files.name, model, head, size)
-
-
-def _over(shortlist: np.ndarray, head: CandidatesOf) -> CandidatesOf:
-    """The candidates of a head whose columns stand for the ids in `shortlist` (int32, ascending)."""
-    return lambda hidden: [Candidates(shortlist[c.ids], c.logits) for c in head(hidden)]
 
 
 def _own_draft(path: Path, target: ModelFiles | None):  # type: ignore[no-untyped-def]
