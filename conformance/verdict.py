@@ -6,6 +6,7 @@ that returns has passed. Whatever else comes out of a case is ERROR: a defect of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -41,6 +42,7 @@ class Verdict(StrEnum):
         return self not in (Verdict.UNSUPPORTED, Verdict.SKIP, Verdict.ERROR)
 
 
+SHOWN = 2000
 FAILS_THE_RUN = frozenset({Verdict.FAIL, Verdict.XPASS, Verdict.ERROR})
 """With one of these a run does not exit with 0."""
 
@@ -115,9 +117,15 @@ class Outcome:
 
 
 def shown(value: Any) -> str:
-    """A value as a report shows it: bytes in hexadecimal, everything else as it prints, cut at 2000 characters."""
-    text = value.hex() if isinstance(value, bytes | bytearray) else value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 2000 else f"{text[:2000]} ... ({len(text)} characters)"
+    """A value as a report shows it: bytes in hexadecimal, containers as JSON, everything else as it prints; cut at 2000
+    characters."""
+    if isinstance(value, bytes | bytearray):
+        text = value.hex()
+    elif isinstance(value, dict | list | tuple):
+        text = json.dumps(value, ensure_ascii=False, default=lambda inner: shown(inner))
+    else:
+        text = str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ... ({len(text)} characters)"
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

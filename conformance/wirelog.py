@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 MAX_ENTRIES = 2000
 MAX_BYTES = 1 << 16
@@ -57,13 +55,13 @@ class WireLog:
     def event(self, peer: str, text: str) -> None:
         self._add(Direction.EVENT, peer, b"", text)
 
-    def asked(self, request: dict[str, Any], peer: str = "stdio") -> None:
+    def asked(self, line: bytes, peer: str = "stdio") -> None:
         """A JSON line to the testee's standard input."""
-        self._add(Direction.SENT, peer, json.dumps(request).encode(), "", door=True)
+        self._add(Direction.SENT, peer, line, "", door=True)
 
-    def answered(self, line: bytes | str, peer: str = "stdio") -> None:
+    def answered(self, line: bytes, peer: str = "stdio") -> None:
         """A line of the testee's standard output, as it came."""
-        self._add(Direction.RECEIVED, peer, line.encode() if isinstance(line, str) else line, "", door=True)
+        self._add(Direction.RECEIVED, peer, line, "", door=True)
 
     def _add(self, direction: Direction, peer: str, data: bytes, text: str, *, door: bool = False) -> None:
         if len(self.entries) >= MAX_ENTRIES:

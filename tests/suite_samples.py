@@ -104,8 +104,8 @@ def passes(t: Any) -> None:
 
 
 def asks(t: Any) -> None:
-    t.trial.wire.asked({"id": 7, "verb": "compute", "function": "philox", "seed": "18446744073709551615"})
-    t.trial.wire.answered('{"id": 7, "ok": {"words": [1, 2, 3, 4]}}')
+    t.trial.wire.asked(b'{"id": 7, "verb": "compute", "function": "philox", "seed": "18446744073709551615"}\n')
+    t.trial.wire.answered(b'{"id": 7, "ok": {"words": [1, 2, 3, 4]}}')
     t.trial.failed("S-RNG-1", "philox with counter 0 and key 0 gives other words", [0x6627E8D5, 0xE169C58D], [1, 2])
     t.trial.failed("S-RNG-1", "philox with all ones gives other words", b"\x40\x8f", b"\x00\x00")
 

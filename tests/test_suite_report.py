@@ -324,6 +324,21 @@ def test_json_lines_are_shown_by_key() -> None:
     assert odd.frames[0].title == "a JSON line that is no object"
 
 
+def test_what_a_testee_is_to_decode_is_taken_apart_too() -> None:
+    def decoded(layer: str, data: str) -> list[annotate.Decoded]:
+        line = json.dumps({"id": 1, "verb": "decode", "layer": layer, "bytes": data}).encode()
+        (row,) = annotate.rows([entry(line, door=True)])
+        return row.frames[1:]
+
+    ping = "0000030600000000a10107"
+    assert [frame.title for frame in decoded("message", ping)] == ["PING on channel 0"]
+    assert [frame.title for frame in decoded("frame", ping * 2 + "0000")] == ["PING on channel 0"] * 2 + ["the rest"]
+    (item,) = decoded("cbor", "a20101")
+    assert (item.fault_clause, item.parts[0].value[:12]) == ("B-1", "no CBOR item")
+    assert decoded("cbor", "1807")[0].fault_clause == "B-4"
+    assert decoded("message", "zz") == []
+
+
 # ---------------------------------------------------------------- compare
 
 

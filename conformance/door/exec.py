@@ -40,7 +40,7 @@ class ExecTestee:
         starts, heard = self.process.starts, len(self.process.stderr)
         fresh = self.process._child is None
         try:
-            answer = self.process.ask({"verb": verb, **parameters}, self.seconds(fresh))
+            answer = self.process.ask({"verb": verb, **parameters}, self.seconds(fresh), self.trial.wire)
         except DoorBroken as error:
             for line in list(self.process.stderr)[-SHOWN_STDERR:]:
                 self.trial.note(f"stderr: {line}")

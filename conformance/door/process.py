@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.wirelog import WireLog
 from dsdproto.errors import DsdpError
 
 MAX_LINE = 64 << 20
@@ -68,8 +69,10 @@ class Process:
         self._number = 0
         self._lock = threading.Lock()
 
-    def ask(self, request: dict[str, Any], seconds: float) -> Answer:
+    def ask(self, request: dict[str, Any], seconds: float, wire: WireLog | None = None) -> Answer:
         """Send one request and wait for its answer. Starts the testee if it is not running.
+
+        :param wire: takes both lines as they are.
 
         Raises :class:`DoorBroken`; the testee is ended then, and started anew by the next request.
         """
@@ -79,11 +82,15 @@ class Process:
             self._number += 1
             line = json.dumps({"id": self._number, **request}, separators=(",", ":")).encode() + b"\n"
             self._requests.put(line)
+            if wire is not None:
+                wire.asked(line)
             try:
                 answer = self._answers.get(timeout=max(seconds, 0.001))
             except queue.Empty:
                 self._end()
                 raise DoorBroken(f"no answer to {request.get('verb')} within {seconds:.1f} s") from None
+            if wire is not None and answer is not None:
+                wire.answered(answer)
             try:
                 if answer is None:
                     raise DoorBroken(f"the testee ended{self._how()} instead of answering {request.get('verb')}")

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
+from typing import Any
 
 from conformance.clauses import known
 from conformance.report.items import Item, items
@@ -20,6 +21,7 @@ from dsdproto import registry
 from dsdproto.errors import PeerError
 from dsdproto.registry import FRAME_HEADER_BYTES, GREASE_TYPES, MessageType
 from dsdproto.wire import messages
+from dsdproto.wire.cbor import explain
 from dsdproto.wire.codec import decode_message
 from dsdproto.wire.frames import Frame
 from dsdproto.wire.kinds import Tokens
@@ -28,6 +30,7 @@ from dsdproto.wire.tokens import unpack_tokens
 
 SHOWN_BYTES = 48
 SHOWN_BRIEF = 110
+MAX_FRAMES = 20
 PLANE_SECTIONS = {"connection": "9", "session": "11", "draft": "12", "verify": "14", "commit": "16", "join": "5"}
 NAMES: dict[tuple[str, str], type[IntEnum]] = {
     ("Error", "code"): registry.ErrorCode,
@@ -95,7 +98,7 @@ def rows(log: Iterable[WireEntry]) -> list[Row]:
         rest = ""
         data = bytes.fromhex(entry.hex)
         if entry.door:
-            frames.append(_json_line(data))
+            frames += _json_line(data)
         elif data and stream in lost:
             rest = "not taken apart: bytes before were cut from the log"
         elif data:
@@ -260,19 +263,51 @@ def _numbered(names: type[IntEnum], value: object) -> str:
 # ---------------------------------------------------------------- JSON lines
 
 
-def _json_line(data: bytes) -> Decoded:
+def _json_line(data: bytes) -> list[Decoded]:
+    """The line by its keys; behind it, taken apart, the frames or the item that it asks to be decoded."""
     try:
         value = json.loads(data)
     except (UnicodeDecodeError, ValueError) as error:
         text = data.decode("utf-8", "replace")
-        return Decoded("a line that is no JSON", [Part("", "line", text[:2000])], (), str(error), is_json=True)
+        return [Decoded("a line that is no JSON", [Part("", "line", text[:2000])], (), str(error), is_json=True)]
     if not isinstance(value, dict):
-        return Decoded("a JSON line that is no object", [Part("", "line", repr(value)[:2000])], is_json=True)
+        return [Decoded("a JSON line that is no object", [Part("", "line", repr(value)[:2000])], is_json=True)]
     title = str(value.get("verb") or next((key for key in ("ok", "error", "unsupported") if key in value), "line"))
     parts = [Part("", key, _json_text(inner)) for key, inner in value.items()]
     said = [f"{key} {_shortened(_json_text(inner), 60)}" for key, inner in value.items() if key not in ("id", "verb")]
     title = f"{title}, id {value['id']}" if "id" in value else title
-    return Decoded(title, parts, brief=_shortened(", ".join(said), SHOWN_BRIEF), is_json=True)
+    line = Decoded(title, parts, brief=_shortened(", ".join(said), SHOWN_BRIEF), is_json=True)
+    return [line, *_asked_for(value)]
+
+
+def _asked_for(value: dict[str, Any]) -> list[Decoded]:
+    if value.get("verb") != "decode" or not isinstance(value.get("bytes"), str):
+        return []
+    try:
+        data = bytes.fromhex(value["bytes"])
+    except ValueError:
+        return []
+    if value.get("layer") == "cbor":
+        return [_item(data)]
+    buffer = bytearray(data)
+    found = _taken(buffer)[:MAX_FRAMES]
+    return (
+        [*found, Decoded("the rest", [Part(shown_hex(bytes(buffer)), "", _rest(bytes(buffer)))])] if buffer else found
+    )
+
+
+def _item(data: bytes) -> Decoded:
+    """Bytes that are to be one CBOR item."""
+    try:
+        item, end = items(data)
+    except ValueError as error:
+        parts = [Part(shown_hex(data), "item", f"no CBOR item: {error}", 0, ("B-1",))]
+    else:
+        parts = [Part(shown_hex(data[:end]), "item", item.text(), 0, ("B-1",))]
+        if end < len(data):
+            parts.append(Part(shown_hex(data[end:]), "", f"{len(data) - end} bytes behind the item", 0, ("B-6",)))
+    error = explain(data)
+    return Decoded("CBOR", parts, (), error.text if error else "", error.clause if error else "")
 
 
 def _json_text(value: object) -> str:

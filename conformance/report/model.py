@@ -216,7 +216,13 @@ def badge(rung: Rung, verdicts: list[Verdict], available: int | None = None, rol
         state = BadgeState.PASSED if total >= available else BadgeState.PARTIAL
     if 0 < total < available:
         details.append(f"{available - total} not asked for")
-    text = ", ".join([f"{good} of {total} passed", *details]) if total else f"none of {available} cases asked for"
+    text = (
+        ", ".join([f"{good} of {total} passed", *details])
+        if total
+        else f"none of {available} cases asked for"
+        if available
+        else "no cases"
+    )
     names = ", ".join(role.name.lower() for role in roles)
     title = f"{rung.title} ({names})" if names and rung >= Rung.LIVE else rung.title
     return Badge(int(rung), title, state, text, counts(verdicts), total, available)
