@@ -12,7 +12,8 @@ from conformance.live import hands
 from conformance.live.drafting import attach
 from conformance.live.sessions import Model, make_session
 from conformance.live.verifying import assign
-from dsdproto.registry import Role
+from conformance.live.voting import make_group, resume
+from dsdproto.registry import DismissReason, Finish, Role
 
 if TYPE_CHECKING:
     from conformance.live.testee import LiveTestee
@@ -51,8 +52,23 @@ async def leader(t: LiveTestee) -> None:
     await hand.peer.leave()
 
 
+async def voter(t: LiveTestee) -> None:
+    """A session of one block: promised, voted for, committed, and read by a client."""
+    group = await make_group(t, Model(t.site.vocabulary()))
+    leading = await group.lead()
+    prompt = group.session.prompt
+    await leading.prepare(prompt, (5, 6), int(Finish.LENGTH))
+    await leading.commit()
+    reader = await resume(t, group, prompt)
+    await reader.started()
+    await reader.read_to((*prompt, 5, 6))
+    await reader.ends(int(Finish.LENGTH))
+    await leading.dismiss(int(DismissReason.SESSION_ENDED))
+
+
 HAPPY: dict[Role, Callable[[LiveTestee], Awaitable[None]]] = {
     Role.VERIFIER: verifier,
     Role.DRAFTER: drafter,
     Role.LEADER: leader,
+    Role.VOTER: voter,
 }
