@@ -75,6 +75,8 @@ class Case:
     """A negative case: after the refusal a fresh happy path has to work (``t.happy_path()``)."""
     timeout: float = 60.0
     """Seconds, before patience; beyond it the case is INCONCLUSIVE."""
+    quote: str = ""
+    """The words of one of its clauses that the case is about, where the clause says several things."""
 
     @property
     def family(self) -> str:
@@ -143,6 +145,7 @@ def case(
     needs: tuple[str, ...] = (),
     bracket: bool = False,
     timeout: float = 60.0,
+    quote: str = "",
     registry: Registry = CASES,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Registers the decorated function as a case. ``level`` is by default the strongest level of its clauses.

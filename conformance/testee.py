@@ -35,7 +35,8 @@ class Door(Protocol):
 
     def trial(self, trial: Trial) -> AbstractContextManager[Any]:
         """What a case of rung 1 or 2 is given. It has ``trial`` and, for negative cases, ``happy_path()``, which
-        raises ``Failed`` unless the testee still works."""
+        raises ``Failed`` unless the testee still works: "the other channels of the connection go on as if nothing had
+        been" (E-3)."""
         ...
 
     def live_trial(self, trial: Trial) -> AbstractAsyncContextManager[Any]:

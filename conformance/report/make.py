@@ -99,6 +99,7 @@ def _case(result: Result, about: About, options: Options, keep: Keep) -> model.C
         level=case.level,
         revision=case.revision,
         clauses=list(case.clauses),
+        quote=case.quote,
         verdict=outcome.verdict,
         reason=outcome.reason,
         seconds=round(result.seconds, 3),

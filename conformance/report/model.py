@@ -89,6 +89,7 @@ class CaseReport:
     level: Level
     revision: int
     clauses: list[str]
+    quote: str
     verdict: Verdict
     reason: str
     seconds: float

@@ -27,7 +27,8 @@ def painted(text: str, colour: str, on: bool) -> str:
 
 
 def safe(text: str) -> str:
-    """A testee's text without what a terminal would obey (clause SEC-3)."""
+    """A testee's text without what a terminal would obey: "control characters, terminal escapes and markup in them have
+    no effect where they are shown to people" (SEC-3)."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
