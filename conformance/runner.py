@@ -21,9 +21,11 @@ from conformance.expectations import Expectation, applied
 from conformance.testee import Door
 from conformance.trial import Trial
 from conformance.verdict import (
+    DOOR,
     Conclusion,
     Failed,
     Finding,
+    Gone,
     Inconclusive,
     Info,
     Outcome,
@@ -34,8 +36,6 @@ from conformance.verdict import (
 )
 from conformance.wirelog import WireLog
 
-DOOR = "door"
-"""In place of a clause id: the testee broke the rules of the door (:mod:`conformance.door`), not those of DSDP."""
 PRECEDENCE = (Failed, Inconclusive, Unsupported, Skipped, Info)
 """Which exception counts when the tasks of one case raised several."""
 
@@ -187,6 +187,8 @@ class Runner:
         result = Result(case, outcome, trial.elapsed, trial.wire)
         self._results[case.id] = result
         self.progress.finished(result)
+        if error is not None and any(isinstance(inner, Gone) for inner in leaves(error)):
+            self.interrupted = self.interrupted or f"the testee is gone since {case.id}"
         if self.options.fail_fast and outcome.verdict in (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR):
             self.interrupted = f"stopped after {case.id} (--fail-fast)"
 

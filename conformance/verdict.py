@@ -43,6 +43,8 @@ class Verdict(StrEnum):
 
 
 SHOWN = 2000
+DOOR = "door"
+"""In place of a clause id: the testee broke the rules of the door (:mod:`conformance.door`), not those of DSDP."""
 FAILS_THE_RUN = frozenset({Verdict.FAIL, Verdict.XPASS, Verdict.ERROR})
 """With one of these a run does not exit with 0."""
 
@@ -56,7 +58,7 @@ class Conclusion(Exception):
 class Failed(Conclusion):
     """The testee broke ``clause``.
 
-    :param clause: id of the clause, for example ``"V-7"``.
+    :param clause: id of the clause, for example ``"V-7"``; :data:`DOOR` where it is the rules of the door.
     :param said: one sentence: what the testee was faced with, and what was wrong.
     :param wanted: what conforms. Any value that prints well; bytes are shown in hexadecimal.
     :param got: what the testee did instead.
@@ -67,6 +69,17 @@ class Failed(Conclusion):
     def __init__(self, clause: str, said: str, wanted: object = "", got: object = "") -> None:
         super().__init__(f"{clause}: {said}")
         self.finding = Finding(clause, said, shown(wanted), shown(got))
+
+
+class Gone(Failed):
+    """The testee, which was there when the run began, cannot be reached any more. The run stops behind it: what would
+    come is not the testee's answer to it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(DOOR, text, "a testee that is there", "none")
+
+    def __str__(self) -> str:
+        return self.finding.said
 
 
 class Unsupported(Conclusion):

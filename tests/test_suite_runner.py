@@ -17,7 +17,7 @@ from conformance.clauses import Level
 from conformance.runner import Options, Result, Runner, concluded
 from conformance.selection import Selection, SelectionError
 from conformance.trial import Trial
-from conformance.verdict import Failed, Finding, Inconclusive, Info, Skipped, Unsupported, Verdict
+from conformance.verdict import Failed, Finding, Gone, Inconclusive, Info, Skipped, Unsupported, Verdict
 from dsdproto.errors import LocalError
 from dsdproto.registry import Role
 
@@ -240,6 +240,21 @@ def test_fail_fast_stops_at_the_first_failure() -> None:
     assert results["philox/known-answers"] is Verdict.FAIL
     assert results["verify/truncated"] is Verdict.SKIP
     assert "philox/known-answers" in runner.interrupted
+
+
+def test_a_testee_that_is_gone_fails_one_case_and_stops_the_run() -> None:
+    async def gone(t: Any) -> None:
+        raise Gone("nothing answers at 127.0.0.1:7051")
+
+    async def fine(t: Any) -> None:
+        t.trial.note("fine")
+
+    cases = Registry()
+    for name, check in (("first", fine), ("second", gone), ("third", fine)):
+        case(f"made/{name}", "x", clauses=("V-6",), rung=Rung.LIVE, role=Role.VERIFIER, registry=cases)(check)
+    runner = Runner(FakeDoor(), Options(seed=1))
+    assert [r.outcome.verdict for r in runner.run(cases)] == [Verdict.PASS, Verdict.FAIL, Verdict.SKIP]
+    assert runner.interrupted == "the testee is gone since made/second"
 
 
 # ---------------------------------------------------------------- expectations

@@ -7,6 +7,7 @@ the node with them, and the suite dials it as often as it likes, each time as an
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from conformance.case import Case, Rung
 from conformance.door.pki import Authority, Identity
 from conformance.testee import About
 from conformance.trial import Trial
-from conformance.verdict import Conclusion, Skipped, Unsupported
+from conformance.verdict import Conclusion, Gone, Skipped, Unsupported, leaves
 from dsdproto.errors import DsdpError
 from dsdproto.registry import ALPN, Feature, Role
 from dsdproto.wire.messages import Hello
 
 CONNECT_SECONDS = 5.0
+RETRY_SECONDS = 0.25
 ALERT = "ALERT"
 
 
@@ -31,8 +33,11 @@ class AddressError(DsdpError):
     """Text that is no address; says what to write instead."""
 
 
-class Unreachable(DsdpError):
-    """Nobody answers where the testee should be: the case cannot be run."""
+class Unreachable(DsdpError, Gone):
+    """Nobody answers where the testee should be: no further case can be run."""
+
+    def __init__(self, text: str) -> None:
+        Gone.__init__(self, text)
 
 
 class Refused(DsdpError):
@@ -64,13 +69,17 @@ class Dial:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     async def tcp(self, seconds: float = CONNECT_SECONDS) -> trio.SocketStream:
-        """Raises :class:`Unreachable`."""
-        try:
-            with trio.fail_after(seconds):
-                return await trio.open_tcp_stream(self.host, self.port)
-        except (OSError, trio.TooSlowError) as error:
-            reason = getattr(error, "strerror", None) or f"no answer within {seconds:g} s"
-            raise Unreachable(f"nothing answers at {self.address}: {reason}") from error
+        """Tries again until ``seconds`` are over: a testee may be started anew by its operator. Raises
+        :class:`Unreachable`."""
+        reason = "no answer"
+        with trio.move_on_after(seconds):
+            while True:
+                try:
+                    return await trio.open_tcp_stream(self.host, self.port)
+                except OSError as error:
+                    reason = next((said for inner in leaves(error.__cause__ or error) if (said := _reason(inner))), reason)
+                await trio.sleep(RETRY_SECONDS)
+        raise Unreachable(f"nothing answers at {self.address} for {seconds:g} s: {reason}")
 
     async def tls(
         self,
@@ -101,6 +110,11 @@ class Dial:
             await trio.aclose_forcefully(stream)
             raise
         return stream
+
+
+def _reason(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    return os.strerror(number).lower() if number and number > 0 else str(error)
 
 
 def why(error: BaseException) -> tuple[str, str]:
