@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import ssl
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ class Dial:
                 try:
                     return await trio.open_tcp_stream(self.host, self.port)
                 except OSError as error:
-                    reason = next((said for inner in leaves(error.__cause__ or error) if (said := _reason(inner))), reason)
+                    reason = next(map(_reason, leaves(error.__cause__ or error)))
+                    if isinstance(error, socket.gaierror):
+                        raise Unreachable(f"{self.host!r} is no host: {reason}") from error
                 await trio.sleep(RETRY_SECONDS)
         raise Unreachable(f"nothing answers at {self.address} for {seconds:g} s: {reason}")
 
@@ -114,7 +117,7 @@ class Dial:
 
 def _reason(error: BaseException) -> str:
     number = getattr(error, "errno", None)
-    return os.strerror(number).lower() if number and number > 0 else str(error)
+    return os.strerror(number).lower() if number and number > 0 else getattr(error, "strerror", None) or str(error)
 
 
 def why(error: BaseException) -> tuple[str, str]:
