@@ -190,6 +190,18 @@ def test_a_cell_of_the_matrix_leads_to_its_cases(opened: chromium.Browser) -> No
     assert "coupled/ties" in opened.js(visible)
 
 
+def test_a_clause_leads_to_its_cases(opened: chromium.Browser) -> None:
+    opened.js("document.querySelector('#clause-S-SAMP-3 a[data-clause]').click()")
+    assert opened.js(SHOWN) == 2
+    opened.js(
+        "set = [...document.querySelectorAll('.finding a.clause')].find(a => a.textContent === 'V-6'); set.click()"
+    )
+    assert opened.js("document.querySelector('dialog').open")
+    opened.js("document.querySelector('dialog a[data-clause]').click()")
+    assert not opened.js("document.querySelector('dialog').open")
+    assert opened.js(SHOWN) == 1
+
+
 def test_a_clause_opens_where_one_is(opened: chromium.Browser) -> None:
     opened.js("document.querySelector('.wire a.clause, .finding a.clause').click()")
     assert opened.js("document.querySelector('dialog').open")

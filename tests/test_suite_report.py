@@ -204,6 +204,16 @@ def test_the_summary_says_what_went_wrong_and_how_to_repeat_it() -> None:
     assert "\x1b[1;31m" in summary(sample(), colour=True)
 
 
+def test_a_flood_of_failures_is_not_shown_in_full() -> None:
+    content = sample().to_json()
+    failure = next(case for case in content["cases"] if case["id"] == "verify/truncated")
+    content["cases"] = [failure | {"id": f"verify/number-{number}"} for number in range(40)]
+    said = summary(Report.from_json(content), colour=False)
+    assert said.count("again:") == 25
+    assert "15 more than are shown in detail" in said
+    assert all(f"verify/number-{number}" in said for number in range(40))
+
+
 def test_a_terminal_obeys_no_testee() -> None:
     """Clause SEC-3."""
     assert "\x1b[31m" not in summary(sample(name=EVIL), colour=False)

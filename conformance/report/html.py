@@ -6,6 +6,7 @@ forbids itself all loading by its content security policy.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -47,6 +48,9 @@ class Line:
     place: str
     counts: dict[str, int]
     total: int
+    judged: int
+    """How many of the section's clauses at least one judged case cites."""
+    clauses: int
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def page(report: Report) -> str:
             rungs=list(Rung),
             clauses=[clause for name, clause in clauses.items() if name in cited],
             known=clauses,
+            tested=Counter(name for case in report.cases for name in case.clauses),
             prose=lambda clause: prose(clause.text, lambda word: _link(word, clauses if word in cited else {})),
             link=lambda word: _link(word, clauses) or word,
             css=Markup(_read("page.css")),
@@ -131,19 +136,25 @@ def _log(found: list[Row]) -> Log:
 
 def _matrix(cases: Iterable[CaseReport], clauses: dict[str, Clause]) -> list[Line]:
     """One line for each section that has cases; a case counts once in each section that it cites."""
-    order: dict[str, str] = {}
+    places: dict[str, str] = {}
     for clause in clauses.values():
-        order.setdefault(clause.section, clause.place)
-    found: dict[str, list[Verdict]] = {section: [] for section in order}
+        places.setdefault(clause.section, clause.place)
+    found: dict[str, list[Verdict]] = {section: [] for section in places}
+    judged: set[str] = set()
     for case in cases:
-        sections = dict.fromkeys(clauses[name].section for name in case.clauses if name in clauses)
-        for section in sections:
-            found.setdefault(section, []).append(case.verdict)
-    return [
-        Line(section, order[section], {v.value: verdicts.count(v) for v in Verdict if v in verdicts}, len(verdicts))
-        for section, verdicts in found.items()
-        if verdicts
-    ]
+        cited = [clauses[name] for name in case.clauses if name in clauses]
+        for section in dict.fromkeys(clause.section for clause in cited):
+            found[section].append(case.verdict)
+        if case.verdict.ran:
+            judged |= {clause.id for clause in cited}
+    lines = []
+    for section, verdicts in found.items():
+        here = [name for name, clause in clauses.items() if clause.section == section]
+        counts = {verdict.value: verdicts.count(verdict) for verdict in Verdict if verdict in verdicts}
+        if verdicts:
+            reached = sum(name in judged for name in here)
+            lines.append(Line(section, places[section], counts, len(verdicts), reached, len(here)))
+    return lines
 
 
 def _read(name: str) -> str:

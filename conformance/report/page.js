@@ -15,7 +15,8 @@
   // The filter of the list of cases.
   const form = one("#filter"), find = one("#find"), rung = one("#rung"), section = one("#section");
   const boxes = all("input[name=verdict]"), lines = all("table.cases tbody tr");
-  const texts = new Map(lines.map((line) => [line, line.textContent.toLowerCase()]));
+  const texts = new Map(lines.map((line) => [line, line.querySelector("th").textContent.toLowerCase()]));
+  const cites = new Map(lines.map((line) => [line, new Set(line.dataset.clauses.split(" "))]));
   const apply = () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     const verdicts = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
@@ -25,7 +26,7 @@
       line.hidden = !(verdicts.has(line.dataset.verdict)
         && (!rung.value || line.dataset.rung === rung.value)
         && (!section.value || sections.includes(section.value))
-        && words.every((word) => texts.get(line).includes(word)));
+        && words.every((word) => cites.get(line).has(word) || texts.get(line).includes(word)));
       shown += !line.hidden;
     }
     one("#shown").value = `${shown} of ${lines.length} cases`;
@@ -35,14 +36,16 @@
   form.addEventListener("reset", () => setTimeout(apply));
   form.hidden = false;
   apply();
-  for (const link of all("a[data-section]")) {
-    link.addEventListener("click", () => {
-      find.value = rung.value = "";
-      section.value = link.dataset.section;
-      for (const box of boxes) box.checked = !link.dataset.verdict || box.value === link.dataset.verdict;
-      apply();
-    });
-  }
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-section], a[data-clause]");
+    if (!link) return;
+    if (dialog.open) dialog.close();
+    rung.value = "";
+    find.value = link.dataset.clause ?? "";
+    section.value = link.dataset.section ?? "";
+    for (const box of boxes) box.checked = !link.dataset.verdict || box.value === link.dataset.verdict;
+    apply();
+  });
 
   // A clause opens where one is; without script its link leads to the list of clauses.
   const dialog = one("#clause-dialog"), body = one("#clause-body");

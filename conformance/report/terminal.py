@@ -19,6 +19,8 @@ COLOURS = {
 BADGES = {BadgeState.PASSED: "32", BadgeState.FAILED: "1;31", BadgeState.KNOWN_FAILURES: "33"}
 LOUD = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR, Verdict.WARN, Verdict.INCONCLUSIVE, Verdict.XFAIL)
 SHOWN_VALUE = 200
+SHOWN_CASES = 25
+"""So many cases are shown in detail, the worst ones at the end, where one reads first."""
 BAR = 24
 
 
@@ -99,7 +101,11 @@ def summary(report: Report, *, colour: bool) -> str:
     loud = sorted(
         (case for case in report.cases if case.verdict in LOUD), key=lambda case: LOUD.index(case.verdict), reverse=True
     )
-    for case in loud:
+    brief = loud[: max(0, len(loud) - SHOWN_CASES)]
+    if brief:
+        lines += [f"{painted(case.verdict.value, COLOURS[case.verdict], colour)} {case.id}" for case in brief]
+        lines += [f"({len(brief)} more than are shown in detail; the reports have all)", ""]
+    for case in loud[len(brief) :]:
         lines += [*_detail(case, colour), ""]
     lines += [_badge(badge, colour) for badge in report.badges if badge.total]
     counts = "  ".join(
