@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cluster import hello, offer
+from cluster import contract, hello, offer
 from commit_cases import GROUP, HELLOS, PROMPT, SESSION, TERMS, digest
 
 from dsdproto.effects import LOCAL_FAR, LOCAL_NEAR, Effect, LinkDown, LinkUp, Received, Refuse, Send
@@ -237,3 +237,33 @@ def test_q4_memory_has_a_bound_and_the_oldest_goes_first():
     assert [hello.node_id.rstrip(b"\0").decode() for hello in ada.leader.met.values()] == [
         f"node{number}" for number in range(5, MAX_MET + 5)
     ]
+
+
+# ---------------------------------------------------------------- roles that were not declared (clause C-9)
+
+
+def test_c9_a_member_that_is_no_voter_is_not_enlisted():
+    ada = Ada()
+    ada.link(BOB, "bob", Role.LEADER)
+    ada.link(CID, "cid", Role.VOTER)
+    ada.do(TakeOver(SESSION, TERMS, GROUP, 3, (), False, Answers("m", b"\x01" * 32, "tm-1"), 8))
+    assert {link for link, _ in ada.all(Enlist)} == {CID}
+
+
+@pytest.mark.parametrize("role", [Role.VERIFIER, Role.DRAFTER])
+def test_c9_models_of_a_node_that_has_not_the_role_for_them_are_not_used(role):
+    leader = Leader(LeaderConfig(), lambda link: 7)
+    for link, name, roles, models in (
+        (1, "client", [Role.CLIENT], []),
+        (2, "bob", [Role.VOTER], [offer(role, "m")]),
+        (3, "cid", [Role.VERIFIER], [offer(Role.VERIFIER, "m")] if role is Role.DRAFTER else []),
+    ):
+        leader.handle(LinkUp(link, hello(name, roles, models), frozenset(), True), 0.0)
+    opening = Open(session=SESSION, contract=contract((3, 1, 4), max_tokens=4), max_drafters=8, origins=0)
+    effects = leader.handle(Received(1, 1, opening), 0.0)
+    sent = {effect.link for effect in effects if isinstance(effect, Send)}
+    if role is Role.DRAFTER:
+        assert sent == {3}, "the session begins, without that drafter"
+    else:
+        (refusal,) = [effect.error for effect in effects if isinstance(effect, Refuse)]
+        assert refusal.code is ErrorCode.MODEL_UNAVAILABLE and not sent

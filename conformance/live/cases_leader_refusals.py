@@ -643,3 +643,23 @@ def _attach() -> type:
     from dsdproto.wire.messages import Attach
 
     return Attach
+
+
+@leader_case(
+    "offer-without-role",
+    "Models that a node offers without the role for them are not used, and end nothing",
+    "C-9",
+    "L-1",
+    "L-7",
+    bracket=True,
+)
+async def offer_without_role(t: LiveTestee) -> None:
+    model = t.own_model()
+    offers = (model.offer(), model.drafter().offer())
+    pretender = await t.connect(Role.CLIENT, models=offers, name="pretender")
+    await pretender.alive("H-2")
+    stream = await open_stream(t, solo(t))
+    await stream.peer.refused(stream.channel, "L-3", ErrorCode.MODEL_UNAVAILABLE, ErrorCode.VOCABULARY_MISMATCH)
+    await hands.verifier(t, model)
+    await whole(t, solo(t))
+    await pretender.alive("C-9")

@@ -103,7 +103,8 @@ def ask_members(leader: Leader, session: Session, ballot: Ballot, now: float, ef
 def _link_to(leader: Leader, node_id: bytes, own: bytes) -> int | None:
     if node_id == own:
         return LOCAL_NEAR
-    return next((link for link, peer in leader.peers.items() if peer.peer.node_id == node_id), None)
+    fits = (link for link, up in leader.peers.items() if up.peer.node_id == node_id and Role.VOTER in up.peer.roles)
+    return next(fits, None)
 
 
 # ---------------------------------------------------------------- messages

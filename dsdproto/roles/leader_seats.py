@@ -32,8 +32,8 @@ def choose_verifier(
     found: list[tuple[bool, bool, int, int, Answers]] = []
     names: list[str] = []
     for link, peer in peers.items():
-        if link in session.failed_verifiers:
-            continue
+        if link in session.failed_verifiers or Role.VERIFIER not in peer.peer.roles:
+            continue  # who offers a model without the role cannot be sent ASSIGN (clause C-9)
         for offer in peer.peer.models:
             if offer.role != Role.VERIFIER:
                 continue
@@ -86,6 +86,8 @@ def check_assigned(session: Session, message: Assigned) -> None:
 
 def drafter_offer(peer: Hello, contract: Contract) -> ModelOffer | None:
     """What a peer can draft for ``contract`` with: the vocabularies must be the same (clause S-3)."""
+    if Role.DRAFTER not in peer.roles:
+        return None
     wanted = (contract.vocabulary_size, contract.vocabulary_digest)
     for offer in peer.models:
         if offer.role == Role.DRAFTER and (offer.vocabulary_size, offer.vocabulary_digest) == wanted:
