@@ -91,15 +91,7 @@ def _door(options: argparse.Namespace) -> Door:
 
 
 def _registry() -> Registry:
-    try:
-        return cases.load()
-    except ImportError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("trio", "jsonschema"):
-            raise DsdpError(
-                f"{missing} is not installed; `pip install 'dsdp[suite]'` installs what this needs"
-            ) from error
-        raise
+    return cases.load()
 
 
 def _selection(options: argparse.Namespace) -> Selection:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,6 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
 
 def test_examples_in_the_help_parse() -> None:
     """Every line of the help that begins with the program's name is a command line that it takes."""
-    import shlex
-
     lines = [line.strip() for line in (cli.EXAMPLES + cli.RUN_EXAMPLES).splitlines()]
     commands_shown = [line.partition("   ")[0] for line in lines if line.startswith("dsdp-conformance ")]
     assert len(commands_shown) > 7
@@ -178,6 +178,20 @@ def test_wrong_options_are_refused(words: list[str], capsys: pytest.CaptureFixtu
 def test_a_missing_testee_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["run", "--exec", str(tmp_path / "no-such-program"), "--quiet", "--case", "*"]) == 2
     assert "no-such-program" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["jinja2", "trio"])
+def test_what_is_not_installed_is_said(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from conformance.__main__ import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"{missing} is not installed; `pip install 'dsdp[suite]'`" in done.stderr
+
+
+def test_the_command_runs_as_a_module() -> None:
+    words = [sys.executable, "-m", "conformance", "list", "--case", "philox"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("rung 1: static vectors")
 
 
 # ---------------------------------------------------------------- list
