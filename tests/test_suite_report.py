@@ -320,7 +320,9 @@ def test_logs_that_were_cut_say_so() -> None:
     first, second = annotate.rows([entry(frame[:40], size=len(frame)), entry(frame)])
     assert first.rest == f"the log holds 40 of {len(frame)} bytes"
     assert first.frames[0].title == "HELLO on channel 0"
-    assert "not taken apart" in second.rest
+    assert second.frames[0].fault == "", "a frame that was cut at its end hides nothing of the next one"
+    _, third = annotate.rows([entry(frame[:40], size=len(frame) + 5), entry(frame)])
+    assert "not taken apart" in third.rest
 
 
 def test_json_lines_are_shown_by_key() -> None:

@@ -103,11 +103,15 @@ def rows(log: Iterable[WireEntry]) -> list[Row]:
             rest = "not taken apart: bytes before were cut from the log"
         elif data:
             buffer = buffers.setdefault(stream, bytearray())
+            fresh = not buffer
             buffer += data
             if entry.size > len(data):
-                lost.add(stream)
                 rest = f"the log holds {len(data)} of {entry.size} bytes"
                 frames.append(_cut_frame(bytes(buffer)))
+                if fresh and FRAME_HEADER_BYTES + int.from_bytes(data[:3], "big") == entry.size:
+                    buffer.clear()  # one whole frame: what comes next begins a new one
+                else:
+                    lost.add(stream)
             else:
                 frames += _taken(buffer)
                 rest = _rest(bytes(buffer)) if buffer else ""
