@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -301,3 +302,14 @@ def test_a_reader_that_goes_away_is_no_fault(monkeypatch: pytest.MonkeyPatch, fa
     monkeypatch.setattr(sys, "stdout", gone)
     assert cli.main(["list"]) == 2
     kept.close()
+
+
+def test_a_wheel_holds_every_file_of_the_suite() -> None:
+    """What is no module has to be named as package data."""
+    root = Path(cli.__file__).parent
+    patterns = tomllib.loads((root.parent / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
+    packed = {path for pattern in patterns["conformance"] for path in root.glob(pattern)}
+    data = {
+        p for p in root.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc") and "node_modules" not in p.parts
+    }
+    assert data - packed - {root / "vectors" / "README.md"} == set()
