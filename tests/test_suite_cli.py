@@ -312,4 +312,4 @@ def test_a_wheel_holds_every_file_of_the_suite() -> None:
     data = {
         p for p in root.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc") and "node_modules" not in p.parts
     }
-    assert data - packed - {root / "vectors" / "README.md"} == set()
+    assert data - packed == set()
