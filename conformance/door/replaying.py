@@ -7,6 +7,7 @@ from conformance.door.shapes import ANY_BYTES, Shape, array, choice, hexadecimal
 from dsdproto.registry import ErrorCode
 
 WAY = choice("in", "out", about="as the recorder sees it")
+EVENT = choice("in", "out", "lost", about="lost: the link is gone, with no bytes")
 
 
 def replay_shapes() -> dict[str, Shape]:
@@ -16,10 +17,10 @@ def replay_shapes() -> dict[str, Shape]:
     )
     step = {
         "type": "array",
-        "prefixItems": [uint(0, 255), WAY, ANY_BYTES],
+        "prefixItems": [uint(0, 255), EVENT, ANY_BYTES],
         "items": False,
         "minItems": 3,
-        "description": "[number of the connection, direction, bytes], cut anywhere (F-4)",
+        "description": "[number of the connection, direction, bytes], cut anywhere (F-4); or [number, lost, no bytes]",
     }
     transcript = record(
         {"recorder": hexadecimal(32), "connections": array(connection, low=1), "steps": array(step)},
@@ -77,7 +78,7 @@ def replay_shapes() -> dict[str, Shape]:
             "waste": WASTE,
             "live": uint(),
         },
-        about="of a session whose leader is the recorder: all drafts of all drafters (TRIE-9)",
+        about="of a session that the recorder leads and has a remote verifier for: all drafts of all drafters (TRIE-9)",
     )
     violation = record(
         {
@@ -106,7 +107,7 @@ def replay_shapes() -> dict[str, Shape]:
                 )
             ),
             "channels": array({"oneOf": [session, draft, verify, commit]}, "in the order in which they were opened"),
-            "books": array(books, "in the order of the sessions' OPEN (or of their first ATTACH)"),
+            "books": array(books, "in the order of the sessions' first ASSIGN"),
         },
         {"violation": violation},
     )

@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from conformance.door.process import Answer
 from conformance.static.vectors import Vector
 
+FOR_PEOPLE = ("clause", "text")
+"""Keys that an answer may have besides."""
+
 
 def difference(each: Vector, answer: Answer) -> tuple[str, object, object] | None:
     """What is wrong with the answer as (in words, wanted, got); None: nothing."""
@@ -49,7 +52,7 @@ def differs(wanted: Any, got: Any, path: str = "") -> tuple[str, object, object]
                 continue
             if found := differs(wanted[key], got[key], f"{path}.{key}"):
                 return found
-        more = [key for key in got if key not in wanted]
+        more = [key for key in got if key not in wanted and key not in FOR_PEOPLE]
         return (f"{where} has {', '.join(more)} besides", sorted(wanted), sorted(got)) if more else None
     if isinstance(wanted, list):
         if not isinstance(got, list):

@@ -122,18 +122,18 @@ def expand(value: Any) -> Any:
 # ---------------------------------------------------------------- files
 
 
-def document(name: str, vectors: list[Vector]) -> str:
+def document(name: str, vectors: list[Vector], kind: str = "vectors") -> str:
     """The text of a file: one vector a line."""
     lines = ",\n".join(json.dumps(shorten(each), ensure_ascii=True) for each in vectors)
-    about = json.dumps(f"DSDP test vectors: {name}. See README.md")
-    return f'{{"about": {about}, "revision": 1, "vectors": [\n{lines}\n]}}\n'
+    about = json.dumps(f"DSDP test {kind}: {name}. See README.md")
+    return f'{{"about": {about}, "revision": 1, "{kind}": [\n{lines}\n]}}\n'
 
 
 @cache
-def load(name: str) -> tuple[Vector, ...]:
+def load(name: str, directory: Path = VECTORS, kind: str = "vectors") -> tuple[Vector, ...]:
     """The vectors of one file, in full."""
-    return tuple(expand(json.loads((VECTORS / f"{name}.json").read_text())["vectors"]))
+    return tuple(expand(json.loads((directory / f"{name}.json").read_text())[kind]))
 
 
-def files() -> list[str]:
-    return sorted(path.stem for path in VECTORS.glob("*.json"))
+def files(directory: Path = VECTORS) -> list[str]:
+    return sorted(path.stem for path in directory.glob("*.json"))
