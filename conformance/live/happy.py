@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from conformance.live import hands
 from conformance.live.drafting import attach
+from conformance.live.serving import serve
 from conformance.live.sessions import Model, make_session
 from conformance.live.verifying import assign
 from conformance.live.voting import make_group, resume
@@ -66,9 +67,20 @@ async def voter(t: LiveTestee) -> None:
     await leading.dismiss(int(DismissReason.SESSION_ENDED))
 
 
+async def client(t: LiveTestee) -> None:
+    """A whole stream, which the client takes without a word."""
+    serving = await serve(t)
+    await serving.start()
+    await serving.send_all()
+    await serving.peer.alive("H-2")
+    await serving.peer.silent(serving.channel, "S-8", 0.1)
+    await serving.peer.leave()
+
+
 HAPPY: dict[Role, Callable[[LiveTestee], Awaitable[None]]] = {
     Role.VERIFIER: verifier,
     Role.DRAFTER: drafter,
     Role.LEADER: leader,
     Role.VOTER: voter,
+    Role.CLIENT: client,
 }

@@ -254,10 +254,24 @@ class Client:
             raise PeerError(
                 ErrorCode.ADVANCE_INVALID, "S-8", f"BLOCK holds id {max(block.tokens)}, outside the vocabulary"
             )
+        self._check_end(block.tokens)
         for entry in block.drafters or ():
             self.drafters[entry.number] = entry
         self.chain.extend(block.tokens)
         return [Deliver(Committed(block.position, block.tokens, block.origins))]
+
+    def _check_end(self, tokens: tuple[int, ...]) -> None:
+        """No token follows the one that ended the stream, as far as a client can tell (clause S-9): it does not know
+        the context of the target."""
+        stop, length = self.contract.stop_tokens, self.chain.position - len(self.contract.prompt)
+        left = self.contract.max_tokens - length
+        if len(tokens) > left:
+            text = f"BLOCK goes {len(tokens) - left} tokens beyond max_tokens, {self.contract.max_tokens}"
+            raise PeerError(ErrorCode.ADVANCE_INVALID, "S-8", text)
+        before = (self.chain.last,) if length else ()
+        if stop and any(token in stop for token in (*before, *tokens[:-1])):
+            text = "BLOCK holds a token behind a stop token, which ended the stream"
+            raise PeerError(ErrorCode.ADVANCE_INVALID, "S-8", text)
 
     def _end(self, end: End) -> list[Effect]:
         if (end.position, end.digest) != (self.chain.position, self.chain.digest):
