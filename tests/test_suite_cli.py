@@ -85,6 +85,30 @@ def test_a_run_writes_every_report(faked: FakeDoor, tmp_path: Path, capsys: pyte
     assert "rung 1" in said.out
 
 
+def test_the_example_testee_through_the_door_that_strangers_use(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    testee = shlex.join([sys.executable, "-m", "conformance.examples.python"])
+    words = [
+        "run",
+        "--exec",
+        testee,
+        "--case",
+        "prefix",
+        "--case",
+        "frame",
+        "--quiet",
+        "--json",
+        str(path),
+        "--wire",
+        "all",
+    ]
+    assert cli.main(words) == 0
+    made = Report.load(path)
+    assert made.summary == {"PASS": len(made.cases)}
+    assert made.badges[0].state == "partial"
+    assert all([entry.direction for entry in case.wire] == ["sent", "received"] for case in made.cases)
+
+
 def test_the_seed_is_drawn_and_printed(faked: FakeDoor, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = set()
     for _ in range(3):
