@@ -324,7 +324,7 @@ async def verdict_unasked(t: LiveTestee) -> None:
             await hand.peer.send(right, channel, "said twice", wild=True)
         return right
 
-    liar = await hands.verifier(t, model, twist=twist, connect={"name": "liar"})
+    liar = await hands.verifier(t, model, twist=twist, strict=False, connect={"name": "liar"})
     stream = await open_stream(t, solo(t, max_tokens=12))
     await liar.until(lambda: bool(liar.assigns), "L-1", "no ASSIGN")
     await hands.verifier(t, model, connect={"name": "honest-verifier"})

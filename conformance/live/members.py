@@ -78,7 +78,6 @@ class MemberHand:
         if isinstance(answer, Error):
             return
         base = log[:known]
-        ends: dict[int, Prefix] = {}
         height = self.label[1]
         first = True
         while (arrival := await self.peer.next(channel)) is not None:
@@ -87,7 +86,7 @@ class MemberHand:
                     # The first one may repeat what the voter holds, for the vote (clause Q-33).
                     if prepare.view == enlist.view and (prepare.height, first) >= (height, True):
                         base = self._judge_prepare(session, enlist, prepare, base, log, first)
-                        ends[prepare.height], height, first = base, prepare.height, False
+                        height, first = prepare.height, False
                         self.log, self.label, self.finish = base, (prepare.view, height), prepare.finish
                     else:
                         said = "view or height of PREPARE do not go on from the best log"
@@ -99,7 +98,7 @@ class MemberHand:
                         await self.peer.send(said, channel, wild=self.on_prepare is not None)
                     self.note()
                 case Commit() as commit:
-                    self._judge_commit(session, enlist, commit, ends)
+                    self._judge_commit(session, enlist, commit)
                     self.commits.append(commit)
                     self.known = max(known, commit.position)
                     self.note()
@@ -150,11 +149,15 @@ class MemberHand:
                 raise Failed("S-17", f"the token at position {position} is not the target's", right, end[position])
         return end
 
-    def _judge_commit(self, session: Session, enlist: Enlist, commit: Commit, ends: dict[int, Prefix]) -> None:
-        end = ends.get(commit.height)
-        wanted = None if end is None else (enlist.view, len(end), session.digest_of(end))
-        if wanted != (commit.view, commit.position, commit.digest):
-            raise Failed("Q-39", "COMMIT names a block that was not proposed so", wanted, described(commit))
+    def _judge_commit(self, session: Session, enlist: Enlist, commit: Commit) -> None:
+        """It names a prefix of what was proposed on this channel, and no later block than that (clause Q-39)."""
+        log, height = self.log or session.prompt, self.label[1]
+        if commit.view != enlist.view or commit.height > height or commit.position > len(log):
+            wanted = f"view {enlist.view}, height and position up to ({height}, {len(log)})"
+            raise Failed("Q-39", "COMMIT names a block that was not proposed", wanted, described(commit))
+        right = session.digest_of(log[: commit.position])
+        if commit.digest != right:
+            raise Failed("Q-39", "COMMIT names another prefix than was proposed", right, commit.digest)
 
 
 async def member(t: LiveTestee, model: Model, *, connect: dict[str, Any] | None = None, **options: Any) -> MemberHand:
