@@ -14,7 +14,20 @@ from dsdproto.registry import DismissReason, ErrorCode, Role
 from dsdproto.roles.leader import Leader, LeaderConfig
 from dsdproto.roles.leader_commit import MAX_MET
 from dsdproto.roles.leader_session import Answers, TakeOver
-from dsdproto.wire.messages import Dismiss, Enlist, Enlisted, Open, Prepare, Vote
+from dsdproto.wire.messages import (
+    Assign,
+    Assigned,
+    Dismiss,
+    Enlist,
+    Enlisted,
+    Error,
+    Open,
+    Opened,
+    Prepare,
+    Release,
+    Verify,
+    Vote,
+)
 
 OWN = hello("ada", [Role.LEADER, Role.VOTER, Role.VERIFIER], [offer(Role.VERIFIER, "m")])
 BOB, CID, DAN, CLIENT = 2, 3, 4, 9
@@ -237,6 +250,60 @@ def test_q4_memory_has_a_bound_and_the_oldest_goes_first():
     assert [hello.node_id.rstrip(b"\0").decode() for hello in ada.leader.met.values()] == [
         f"node{number}" for number in range(5, MAX_MET + 5)
     ]
+
+
+# ---------------------------------------------------------------- founding and its workers (clause Q-30)
+
+READY = Assigned(model="m", profile=b"\x01" * 32, profile_text="tm-1", max_nodes=16, max_context=4096)
+
+
+def founding(ada: Ada) -> Key:
+    """ada is asked for a session of three; the channel on which she asked her verifier."""
+    ada.link(BOB, "bob")
+    ada.link(CID, "cid")
+    assert opened(ada) == ("ada", "bob", "cid")
+    return next(key for key, message in ada.sent if isinstance(message, Assign))
+
+
+def promised(ada: Ada) -> None:
+    ada.answer(BOB, report())
+    ada.answer(LOCAL_NEAR, report())
+
+
+@pytest.mark.parametrize("verifier_first", [True, False])
+def test_q30_a_founder_s_verifier_reads_the_prompt_while_the_voters_promise(verifier_first):
+    ada = Ada()
+    seat = founding(ada)
+    steps = [lambda: ada.do(Received(*seat, READY)), lambda: promised(ada)]
+    for step in steps if verifier_first else reversed(steps):
+        assert not ada.all(Opened) and not ada.all(Verify)
+        step()
+    assert [link for link, _ in ada.all(Opened)] == [CLIENT]
+    assert len(ada.all(Verify)) == 1 and len(ada.all(Assign)) == 1
+
+
+def test_q30_a_founder_whose_voters_know_more_gives_its_workers_what_they_know():
+    ada = Ada()
+    seat = founding(ada)
+    ada.do(Received(*seat, READY))
+    ada.answer(BOB, report((5, 6), 0, 2))
+    ada.answer(LOCAL_NEAR, report())
+    assert [key for key, message in ada.sent if isinstance(message, Release)] == [seat]
+    (_, first), (_, second) = ada.all(Assign)
+    assert (first.committed, second.committed) == ((), (5, 6))
+    assert not ada.all(Verify)
+
+
+def test_q30_a_founder_without_a_verifier_lets_its_voters_go():
+    ada = Ada()
+    founding(ada)
+    text = "out of memory"
+    for _ in (LOCAL_NEAR, LOCAL_FAR):  # both ends of the local link say that there is a verifier
+        seat = [key for key, message in ada.sent if isinstance(message, Assign)][-1]
+        ada.do(Received(*seat, Error(code=int(ErrorCode.COMPUTE_FAILED), clause="V-9", text=text)))
+    ((key, error),) = ada.refused
+    assert key == (CLIENT, 1) and text in error.text
+    assert {link for link, _ in ada.all(Dismiss)} == {BOB, CID} and not ada.leader.sessions
 
 
 # ---------------------------------------------------------------- roles that were not declared (clause C-9)

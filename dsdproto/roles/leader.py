@@ -320,8 +320,8 @@ class Leader:
             session.answers = answers
             self._keep(session)
             effects += leader_commit.begin(self, session, 0, group, now)
-            return
-        self._keep(session)
+        else:
+            self._keep(session)
         leader_workers.assign(self, session, now, effects)
         leader_workers.attach_drafters(self, session, effects)
 
@@ -354,12 +354,13 @@ class Leader:
             client=client,
             contract=contract,
             chain=chain,
-            trie=self._trie(chain),
+            trie=self.new_trie(chain),
             max_drafters=min(max_drafters, self.config.max_drafters),
             origins=False,
         )
 
-    def _trie(self, chain: PrefixChain) -> DraftTrie:
+    def new_trie(self, chain: PrefixChain) -> DraftTrie:
+        """An empty one, below the end of ``chain``."""
         return DraftTrie(
             chain.position,
             chain.digest,
@@ -373,19 +374,6 @@ class Leader:
         if session.client is not None:
             self._by_client[session.client] = session
 
-    def adopted(self, session: Session, grown: bool, now: float, effects: list[Effect]) -> None:
-        """A majority follows this view: the session may have blocks voted on from here on."""
-        if grown:
-            session.trie.close()
-            session.trie = self._trie(session.chain)
-        if session.finish is not None:
-            return  # all that is left is to have the end committed
-        leader_workers.assign(self, session, now, effects)
-        if session.id in self.sessions:
-            if session.verifier is None:
-                leader_workers.orphaned(self, session, now, effects)
-            leader_workers.attach_drafters(self, session, effects)
-
     # ------------------------------------------------------------ rounds
 
     def next_round(self, session: Session, now: float, effects: list[Effect]) -> None:
@@ -393,7 +381,9 @@ class Leader:
         seat = session.verifier
         if session.id not in self.sessions or seat is None or not seat.ready or session.in_flight is not None:
             return
-        if session.finish is not None or (session.ballot and len(session.ballot.pending) >= self.config.pipeline):
+        if session.finish is not None or not session.may_commit:
+            return
+        if session.ballot is not None and len(session.ballot.pending) >= self.config.pipeline:
             return
         link = seat.key[0]
         cost = self.costs.setdefault(link, CostModel())

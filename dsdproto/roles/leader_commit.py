@@ -13,6 +13,7 @@ from dsdproto.commit.quorum import majority
 from dsdproto.effects import LOCAL_NEAR, Deliver, Effect, LinkUp, Refuse, Send, SetTimer
 from dsdproto.errors import PeerError
 from dsdproto.registry import DismissReason, ErrorCode, Finish, Role, Scope
+from dsdproto.roles import leader_workers
 from dsdproto.roles.leader_session import Key, Note, Session
 from dsdproto.wire.groups import join_group
 from dsdproto.wire.messages import Block, Dismiss, Enlist, Enlisted, Error, Hello, Prepare, Vote
@@ -158,7 +159,24 @@ def _adopt(leader: Leader, session: Session, ballot: Ballot, now: float, effects
         session.height += 1
     for member in ballot.enlisted:
         _bring_up(session, ballot, member, now, effects)
-    leader.adopted(session, bool(rest), now, effects)
+    if rest or finish is not None:
+        leader_workers.let_go(leader, session, effects)  # a founder's, who were given the prompt alone
+        session.trie = leader.new_trie(session.chain)
+    if finish is None:  # otherwise all that is left is to have the end committed
+        _employ(leader, session, now, effects)
+
+
+def _employ(leader: Leader, session: Session, now: float, effects: list[Effect]) -> None:
+    """A majority follows this view: the session may have blocks voted on from here on."""
+    if session.verifier is None:
+        leader_workers.assign(leader, session, now, effects)
+    if session.id not in leader.sessions:
+        return
+    if session.verifier is None:
+        leader_workers.orphaned(leader, session, now, effects)
+    leader_workers.attach_drafters(leader, session, effects)
+    leader_workers.open_up(session, effects)
+    leader.next_round(session, now, effects)
 
 
 def _contradicted(

@@ -171,9 +171,16 @@ class Session:
     """seconds of a round besides the forward, smoothed"""
 
     @property
+    def may_commit(self) -> bool:
+        """Blocks may be proposed: not before a majority follows the view."""
+        return self.ballot is None or self.ballot.adopted
+
+    @property
     def wants_workers(self) -> bool:
-        """Rounds are to be run: not before a majority follows the view, not after the end is proposed."""
-        return self.finish is None and (self.ballot is None or self.ballot.adopted)
+        """Rounds are to be run, or will be. A founder's stream begins at the prompt, so its workers may read that
+        while the voters promise; where another leader takes over, the voters know where the stream ends.
+        """
+        return self.finish is None and (self.may_commit or self.view == 0)
 
     @property
     def committed(self) -> tuple[int, ...]:

@@ -57,19 +57,28 @@ def assigned(
     session.orphan_since = None
     effects.append(CancelTimer(("verifier", session.id)))
     if not session.opened and session.client is not None:
-        session.opened = True
         session.answers = Answers(message.model, message.profile, message.profile_text)
-        group = None if session.ballot is None else join_group(tuple(session.ballot.members))
-        opened = Opened(
-            position=session.chain.position,
-            model=message.model,
-            profile=message.profile,
-            profile_text=message.profile_text,
-            group=group,
-            view=None if group is None else session.view,
-        )
-        effects.append(Send(*session.client, opened))
+        open_up(session, effects)
     leader.next_round(session, now, effects)
+
+
+def open_up(session: Session, effects: list[Effect]) -> None:
+    """Tell the client that its session has begun, once a verifier is ready and a majority has promised (Q-30)."""
+    ballot, seat, answers = session.ballot, session.verifier, session.answers
+    if session.opened or session.client is None or seat is None or not seat.ready or not session.may_commit:
+        return
+    assert answers is not None
+    session.opened = True
+    group = None if ballot is None else join_group(tuple(ballot.members))
+    opened = Opened(
+        position=session.chain.position,
+        model=answers.model,
+        profile=answers.profile,
+        profile_text=answers.profile_text,
+        group=group,
+        view=None if group is None else session.view,
+    )
+    effects.append(Send(*session.client, opened))
 
 
 def verifier_lost(
