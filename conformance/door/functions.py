@@ -134,6 +134,10 @@ FUNCTIONS: dict[str, tuple[Shape, Shape]] = {
         record({"row": ROW, **SAMPLING, "position": uint(0, U64), "count": uint(1, 16)}),
         record({"tokens": TOKENS}),
     ),
+    "score": (
+        record({"weight": uint(1), "total": uint(1)}, about="of the probability weight / total"),
+        record({"score": uint(0, 255)}),
+    ),
     # section 18: TM-1; 11.3, 11.6: what it offers
     "tm1_name": (record({"name": text()}), record({"canonical": text()})),
     "tm1_row": (
@@ -191,6 +195,46 @@ FUNCTIONS: dict[str, tuple[Shape, Shape]] = {
     ),
     "join_token": (JOIN_TOKEN, record({"text": text()})),
     "read_join_token": (record({"text": text()}), JOIN_TOKEN),
+    "check_join": (
+        record(
+            {
+                "secret_id": hexadecimal(8),
+                "secret": hexadecimal(16),
+                "expires": uint(0, U64),
+                "now": uint(0, U64),
+                "join": ref("fields.JOIN"),
+            },
+            about="what an authority with one open token, not used yet, makes of a JOIN; times in seconds since 1970",
+        ),
+        record({"node_id": hexadecimal(32)}),
+    ),
+    "check_joined": (
+        record(
+            {
+                "cluster": hexadecimal(16),
+                "authority": hexadecimal(32),
+                "spki": ANY_BYTES | {"description": "of the newcomer's own key"},
+                "joined": ref("fields.JOINED"),
+            },
+            about="what a newcomer makes of the answer; cluster and authority are those of its token",
+        ),
+        NOTHING,
+    ),
+    # section 6: announcements
+    "read_txt": (
+        record({"strings": array(ANY_BYTES, "of the TXT record, without their length bytes")}),
+        record(
+            {
+                "versions": {"type": "array", "items": uint(1, 65535), "minItems": 2, "maxItems": 2},
+                "node_id": hexadecimal(32),
+                "instance": hexadecimal(8),
+                "cluster": hexadecimal(16),
+                "roles": array(uint(0, 65535), "those that are known"),
+                "models": array(text()),
+                "more": {"type": "boolean", "description": "there are more models than these"},
+            }
+        ),
+    ),
     # section 12 to 14: drafts, trie, verification
     "check_propose": (
         record(

@@ -60,7 +60,7 @@ def odds() -> list[Vector]:
             bad(
                 slug("type", f"{code:02x}"),
                 f"the unknown even type {code:#04x} is refused",
-                "R-1 K-5" if code in (0x5C, 0x6E) else "R-1",
+                "R-1 K-5" if code in (0x5C, 0x6E) else "R-1 R-2" if code in (0xC0, 0xDE) else "R-1",
                 frame(code, 0, mapping()),
                 ("message", "MESSAGE_UNKNOWN"),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
 from hashlib import sha256
 from struct import pack
 from typing import Any
@@ -68,7 +69,8 @@ def philox() -> list[Vector]:
         inner = {"counter": [block, domain, position & F32, position >> 32], "key": [seed & F32, seed >> 32]}
         word = ref.stream(seed, domain, position, block)[token % 4]
         title = f"the word of token {token} in domain {domain}"
-        out.append(vector(f"philox/word-{name}", title, "S-RNG-2", request, ok={"word": word}, intermediates=inner))
+        clauses = "S-RNG-2 S-RNG-3" if "domain" in name else "S-RNG-2"
+        out.append(vector(f"philox/word-{name}", title, clauses, request, ok={"word": word}, intermediates=inner))
     for token in range(4):
         request = compute("word", seed=42, domain=1, position=3, token=4000 + token)
         word = ref.stream(42, 1, 3, 1000)[token]
@@ -250,6 +252,33 @@ def coupled() -> list[Vector]:
             request = compute("choose", row=pairs, **{**PLAIN, "temperature": heat}, seed=0, position=0)
             title = f"a row without an answer, at temperature {heat // 65536}: {name.replace('-', ' ')}"
             out.append(vector(f"choice/refused-{name}-{heat // 65536}", title, "S-SAMP-2", request, error="value"))
+    return out + scores()
+
+
+def scores() -> list[Vector]:
+    """The nearest integer to -16 log2(p), capped at 255 (S-SAMP-11)."""
+    cases = {
+        "certain": (1, 1),
+        "half": (1, 2),
+        "quarter": (1, 4),
+        "third": (1, 3),
+        "two-thirds": (2, 3),
+        "nearly-certain": (999999, 1000000),
+        "rounds-up": (958, 1000),
+        "rounds-down": (957, 1000),
+        "cap-just-missed": (16322, 2**30),
+        "cap": (1, 65536),
+        "beyond-the-cap": (1, 2**32 - 1),
+    }
+    out = []
+    with localcontext() as context:
+        context.prec = 50
+        for name, (weight, total) in cases.items():
+            bits = -16 * (Decimal(weight) / Decimal(total)).ln() / Decimal(2).ln()
+            answer = {"score": min(255, ref.nearest(bits))}
+            title = f"the score of p = {weight}/{total}"
+            request = compute("score", weight=weight, total=total)
+            out.append(vector(f"score/{name}", title, "S-SAMP-11 D-5", request, ok=answer))
     return out
 
 

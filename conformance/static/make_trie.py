@@ -347,7 +347,7 @@ def scenarios() -> dict[str, Scenario]:
             {"max_parked": 4},
         ),
         "three-drafters": (
-            "TRIE-9 TRIE-12",
+            "TRIE-9 TRIE-10 TRIE-12",
             [
                 (graft("p", [], [A, B, C]), held(3)),
                 (graft("q", [], [A, X]), held(4, duplicate=1)),

@@ -68,7 +68,7 @@ def verdicts() -> list[Vector]:
         verify = terms.verify(stream, tokens, parents, 3)
         given = {"contract": terms.json, "committed": stream, "max_context": context, "verify": verify}
         title = f"the verdict on a tree of {len(tokens)}: {name.replace('-', ' ')}"
-        clauses = "V-10 S-SAMP-12 S-9"
+        clauses = "V-10 S-SAMP-12 S-9 S-PFX-4"
         out.append(
             vector(f"verdict/{name}", title, clauses, compute("verdict", **given), ok={"verdict": numbers(said)})
         )

@@ -7,11 +7,12 @@ import sys
 import traceback
 from typing import Any
 
-from conformance.examples.python import codec, commits, drafts, identities, numbers, replaying
+from conformance.examples.python import codec, commits, drafts, identities, newcomers, numbers, replaying
 from conformance.examples.python.answers import Refused
 from dsdproto.errors import PeerError
 
-COMPUTE = {**numbers.FUNCTIONS, **identities.FUNCTIONS, **drafts.FUNCTIONS, **commits.FUNCTIONS}
+PARTS = (numbers, identities, newcomers, drafts, commits)
+COMPUTE = {name: function for part in PARTS for name, function in part.FUNCTIONS.items()}
 """Functions of `compute`: each takes the request's input and gives the result."""
 
 

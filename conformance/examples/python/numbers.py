@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from hashlib import sha256
 from struct import pack, unpack
 from typing import Any
@@ -58,6 +59,10 @@ def siblings(given: Input) -> dict[str, Any]:
     return {
         "tokens": [each.token for each in sampler(given).ranked(logits, int(given["position"]), given["count"], ids)]
     }
+
+
+def score(given: Input) -> dict[str, Any]:
+    return {"score": min(255, round(-16 * math.log2(given["weight"] / given["total"])))}
 
 
 def tm1_row(given: Input) -> dict[str, Any]:
@@ -125,6 +130,7 @@ FUNCTIONS = {
     "fixed": lambda given: {"values": [FIXED[given["name"]](value) for value in given["inputs"]]},
     "choose": choose,
     "siblings": siblings,
+    "score": score,
     "tm1_name": lambda given: {"canonical": model(given["name"]).name},
     "tm1_row": tm1_row,
     "tm1_stream": tm1_stream,
