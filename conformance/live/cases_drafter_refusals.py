@@ -14,7 +14,7 @@ from conformance.verdict import Failed, Skipped
 from dsdproto.registry import ErrorCode, MessageType, Role
 from dsdproto.wire import cbor
 from dsdproto.wire.codec import encode_payload
-from dsdproto.wire.messages import Advance, Attach, Propose
+from dsdproto.wire.messages import Advance, Attach, Detach, Error, Propose
 
 INVALID = ErrorCode.ADVANCE_INVALID
 
@@ -245,3 +245,34 @@ async def advance_reordered(t: LiveTestee) -> None:
         await refused(peer, work.channel, "D-7", INVALID)
 
     await with_bystander(t, act)
+
+
+MANY = 600
+"""Sessions that are tried before a testee counts as one that is never full."""
+
+
+@drafter_case(
+    "overloaded",
+    "A drafter that is full refuses with OVERLOADED; the link goes on",
+    "D-2",
+    "E-3",
+    timeout=120.0,
+)
+async def overloaded(t: LiveTestee) -> None:
+    peer = await t.connect(Role.LEADER)
+    works = []
+    for count in range(MANY):
+        session = await t.session(max_tokens=20)
+        channel = await peer.open(attach_of(session, credit=0))
+        arrival = await peer.next(channel)
+        if arrival is None:
+            raise Failed("D-2", "the link was ended", "ATTACHED or OVERLOADED", peer.ended)
+        if isinstance(arrival.message, Error):
+            t.trial.expect("D-2", "refused with another code", int(ErrorCode.OVERLOADED), arrival.message.code)
+            await peer.send(Detach(reason=0), works[0])
+            await peer.alive("H-2")
+            await (await attach(peer, await t.session(max_tokens=40), await t.model())).propose()
+            t.trial.note(f"full with {count} sessions")
+            return
+        works.append(channel)
+    t.trial.note(f"{MANY} sessions were taken")

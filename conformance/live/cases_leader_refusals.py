@@ -21,6 +21,7 @@ from dsdproto.wire.messages import (
     Assigned,
     Attached,
     Block,
+    Close,
     Error,
     Open,
     Opened,
@@ -663,3 +664,81 @@ async def offer_without_role(t: LiveTestee) -> None:
     await hands.verifier(t, model)
     await whole(t, solo(t))
     await pretender.alive("C-9")
+
+
+MANY = 1200
+"""Sessions that are tried before a testee counts as one that is never full."""
+
+
+@leader_case(
+    "overloaded",
+    "A leader that is full refuses with OVERLOADED; when a session ends there is room again",
+    "L-2",
+    "E-3",
+    timeout=120.0,
+)
+async def overloaded(t: LiveTestee) -> None:
+    """The verifier never answers, so that sessions stay where they are."""
+
+    async def take(_: object) -> None:
+        await trio.sleep_forever()
+
+    await hands.verifier(t, t.own_model(), take=take, connect={"max_channels": 65535})
+    peer = await t.connect(Role.CLIENT)
+    streams = []
+    for count in range(MANY):
+        stream = await open_stream(t, solo(t), max_drafters=0, peer=peer)
+        streams.append(stream)
+        if count % 16 == 15:
+            await peer.alive("H-2")
+        refusals = [a for a in peer.arrivals if isinstance(a.message, Error)]
+        if refusals:
+            t.trial.expect("L-2", "refused with another code", int(ErrorCode.OVERLOADED), refusals[0].message.code)
+            t.trial.note(f"full with about {count} sessions")
+            break
+    else:
+        t.trial.note(f"{MANY} sessions were taken")
+    for stream in streams:
+        if stream.channel in peer.channels.open:
+            await peer.send(Close(), stream.channel)
+    await peer.alive("L-2")
+
+
+@leader_case("verifier-times-lie", "Durations and rows that a verifier makes up decide no token", "V-13", "S-17")
+async def verifier_times_lie(t: LiveTestee) -> None:
+    async def twist(hand: VerifierHand, channel: int, session: Session, request: Verify, right: Verdict) -> Verdict:
+        await trio.sleep(0.01)
+        most = (1 << 32) - 1
+        lies = {"compute_us": t.rng.choice((None, 0, most)), "rows": t.rng.choice((None, 0, most)), "queue_us": most}
+        return replace(right, **lies)  # type: ignore[arg-type]
+
+    model = t.own_model()
+    await hands.verifier(t, model, twist=twist)
+    await hands.drafter(t, model.drafter(60_000))
+    await whole(t, solo(t, max_tokens=40))
+
+
+@leader_case(
+    "verifiers-two",
+    "With two verifiers a session is verified at one of them at a time",
+    "L-10",
+    "L-1",
+    "S-17",
+)
+async def verifiers_two(t: LiveTestee) -> None:
+    busy: list[str] = []
+
+    async def twist(hand: VerifierHand, channel: int, session: Session, request: Verify, right: Verdict) -> Verdict:
+        if busy:
+            raise Failed("L-10", "two VERIFY of one session are outstanding", busy[0], hand.peer.name)
+        busy.append(hand.peer.name)
+        await trio.sleep(0.01)
+        busy.clear()
+        return right
+
+    model = t.own_model()
+    first, second = [await hands.verifier(t, model, twist=twist) for _ in range(2)]
+    await hands.drafter(t, model.drafter(60_000))
+    await whole(t, solo(t, max_tokens=30))
+    if first.assigns and second.assigns:
+        raise Failed("L-1", "a session is assigned to two verifiers at once", "one", "two")

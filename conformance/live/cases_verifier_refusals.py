@@ -431,3 +431,34 @@ async def replayed(t: LiveTestee) -> None:
         await peer.refused(work.channel, "V-2", INVALID, UNKNOWN)
 
     await with_bystander(t, act)
+
+
+MANY = 600
+"""Sessions that are tried before a testee counts as one that is never full."""
+
+
+@verifier_case(
+    "overloaded",
+    "A verifier that is full refuses with OVERLOADED; the sessions that it took go on",
+    "V-9",
+    "E-3",
+    timeout=120.0,
+)
+async def overloaded(t: LiveTestee) -> None:
+    peer = await t.connect(Role.LEADER)
+    first = await assign(peer, await t.session(max_tokens=20))
+    for count in range(1, MANY):
+        session = await t.session(max_tokens=20)
+        channel = await peer.open(assign_of(session))
+        arrival = await peer.next(channel)
+        if arrival is None:
+            raise Failed("V-9", "the link was ended", "ASSIGNED or OVERLOADED", peer.ended)
+        if isinstance(arrival.message, Error):
+            t.trial.expect("V-9", "refused with another code", int(ErrorCode.OVERLOADED), arrival.message.code)
+            await first.ask(first.session.ahead(2))
+            await first.release()
+            await peer.alive("H-2")
+            await assign(peer, await t.session())
+            t.trial.note(f"full with {count} sessions")
+            return
+    t.trial.note(f"{MANY} sessions were taken")

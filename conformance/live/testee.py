@@ -38,6 +38,46 @@ NEIGHBOURS = {
 OWN_VOCABULARIES = range(1024, 1 << 16, 4)
 
 
+EXCLUSIVE = "overloaded"
+"""A case whose id ends so fills the testee up: nothing else runs beside it."""
+
+
+class Gate:
+    """Lets any number of trials in, or a single one that wants to be alone. Who wants that goes first."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._closed = 0
+        self._alone = trio.Lock()
+        self._change = trio.Event()
+
+    def _tell(self) -> None:
+        self._change.set()
+        self._change = trio.Event()
+
+    @asynccontextmanager
+    async def enter(self, alone: bool) -> AsyncIterator[None]:
+        if alone:
+            self._closed += 1
+            try:
+                async with self._alone:
+                    while self._inside:
+                        await self._change.wait()
+                    yield
+            finally:
+                self._closed -= 1
+                self._tell()
+            return
+        while self._closed:
+            await self._change.wait()
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            self._tell()
+
+
 @dataclass
 class Site:
     """What all trials of a run share.
@@ -47,6 +87,7 @@ class Site:
 
     dial: Dial
     hello: Hello | None = None
+    gate: Gate = field(default_factory=lambda: Gate())
     locks: dict[str, trio.Lock] = field(default_factory=dict)
     made: int = 0
 
@@ -215,7 +256,7 @@ async def live_trial(trial: Trial, site: Site) -> AsyncIterator[LiveTestee]:
     role = trial.case.role
     if role is None:
         raise Skipped("the case names no role")
-    async with trio.open_nursery() as nursery:
+    async with site.gate.enter(trial.case.id.endswith(EXCLUSIVE)), trio.open_nursery() as nursery:
         testee = LiveTestee(trial, site, role, nursery)
         try:
             yield testee
