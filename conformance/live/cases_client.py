@@ -377,6 +377,8 @@ class Circle:
 
 async def circle(t: LiveTestee, *, blocks: int = 2) -> Circle:
     """OPENED with a group, some blocks; then it is the case's turn."""
+    if Role.LEADER in (await t.hello()).roles:
+        await t.keep("voters")
     leader, others = t.identity("leader"), [t.identity("voter") for _ in range(2)]
     voters = [await t.connect(Role.VOTER, identity=identity, name="voter") for identity in others]
     group = leader.node_id + others[0].node_id + others[1].node_id

@@ -116,8 +116,15 @@ async def trees_and_scores(t: LiveTestee) -> None:
 )
 async def drafts_ahead(t: LiveTestee) -> None:
     peer = await t.connect(Role.LEADER)
-    work = await attach(peer, await t.session(max_tokens=80, temperature=0), await t.model(), credit=12, window=2)
-    await work.gather(4)
+    for _ in range(ATTEMPTS):
+        work = await attach(peer, await t.session(max_tokens=80, temperature=0), await t.model(), credit=12, window=1)
+        await work.gather(1)
+        await settle(work)
+        if len(work.messages) > 1:
+            return
+        await work.detach()
+    said = f"in {ATTEMPTS} sessions nothing was proposed below the first proposal before the next ADVANCE"
+    raise Failed("D-16", said, "drafting ahead", "one PROPOSE each")
 
 
 @drafter_case(

@@ -38,6 +38,8 @@ NEIGHBOURS = {
 OWN_VOCABULARIES = range(1024, 1 << 16, 4)
 
 
+SETTLE = 0.1
+"""Seconds for the testee to notice that connections are closed."""
 EXCLUSIVE = "overloaded"
 """A case whose id ends so fills the testee up: nothing else runs beside it."""
 
@@ -111,6 +113,7 @@ class LiveTestee:
         self.peers: list[Peer] = []
         self.rng = random.Random(f"{trial.seed}/{trial.case.id}/live")
         self._own: Model | None = None
+        self._kept: list[trio.Lock] = []
 
     @property
     def usual_role(self) -> Role:
@@ -215,6 +218,19 @@ class LiveTestee:
         async with self.site.lock(what):
             yield
 
+    async def keep(self, what: str = "voters") -> None:
+        """As :meth:`alone`, to the end of the case."""
+        lock = self.site.lock(what)
+        await lock.acquire()
+        self._kept.append(lock)
+
+    async def let_go(self) -> None:
+        """At the very end, when the connections are closed: whom this case kept out may come in."""
+        if self._kept:
+            await trio.sleep(SETTLE)
+        for lock in self._kept:
+            lock.release()
+
     def finish(self) -> None:
         """At the end of a case: raises what the peers' readers found."""
         for peer in self.peers:
@@ -264,4 +280,6 @@ async def live_trial(trial: Trial, site: Site) -> AsyncIterator[LiveTestee]:
         finally:
             for peer in testee.peers:
                 await trio.aclose_forcefully(peer.stream)
+            with trio.CancelScope(shield=True):
+                await testee.let_go()
             nursery.cancel_scope.cancel()
