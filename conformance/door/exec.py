@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import trio
+
 from conformance.case import Case, Rung
+from conformance.door.dial import Dial
+from conformance.door.pki import Authority, key_pem, pem
 from conformance.door.process import Answer, DoorBroken, Process, Refusal
 from conformance.testee import About
 from conformance.trial import STEP_SECONDS, Trial
-from conformance.verdict import Conclusion, Failed, Skipped, Unsupported
+from conformance.verdict import DOOR, Conclusion, Failed, Unsupported
 from dsdproto.errors import LocalError
+from dsdproto.registry import Role
 
 DOOR_VERSION = 1
 START_SECONDS = 20.0
 """For the first answer of a fresh testee: interpreters and compilers take their time."""
-DOOR = "door"
-"""Cited where the testee broke the rules of the door and not those of DSDP."""
 SHOWN_STDERR = 12
+TARGET = "tm-1:v=4096,s=7"
+DRAFT = f"{TARGET},a=52429,d=1"
+TOGETHER = {Role.LEADER: (Role.LEADER, Role.VOTER), Role.VOTER: (Role.LEADER, Role.VOTER)}
+"""Roles that are started together, as far as the testee has them: a leader of `quorum` needs a voter (clause Q-3)."""
 
 __all__ = ["Answer", "ExecDoor", "ExecTestee", "Refusal"]
 
@@ -37,8 +44,7 @@ class ExecTestee:
 
         Raises Failed when the testee ended, kept silent or broke the rules of the door; Unsupported when it says so.
         """
-        starts, heard = self.process.starts, len(self.process.stderr)
-        fresh = self.process._child is None
+        starts, fresh = self.process.starts, not self.process.running
         try:
             answer = self.process.ask({"verb": verb, **parameters}, self.seconds(fresh), self.trial.wire)
         except DoorBroken as error:
@@ -50,7 +56,7 @@ class ExecTestee:
         if answer.unsupported is not None:
             raise Unsupported(answer.unsupported or f"{verb}: no reason given")
         if answer.refusal is not None and answer.refusal.layer == "internal":
-            for line in list(self.process.stderr)[min(heard, STDERR_KEPT) :][-SHOWN_STDERR:]:
+            for line in list(self.process.stderr)[-SHOWN_STDERR:]:
                 self.trial.note(f"stderr: {line}")
             raise Failed(DOOR, f"{verb}: the testee failed: {answer.refusal.text}", "an answer", str(answer.refusal))
         return answer
@@ -67,9 +73,6 @@ class ExecTestee:
             raise Failed("E-3", "after a refusal a good message is not decoded any more", wanted, answer)
 
 
-STDERR_KEPT = 200
-
-
 class ExecDoor:
     """A testee for the length of a run. ``with ExecDoor("node testee.js") as door``.
 
@@ -84,6 +87,10 @@ class ExecDoor:
         self.process = Process(self.command, cwd)
         self.seconds = seconds
         self._about: About | None = None
+        self._authority: Authority | None = None
+        self._starting = trio.Lock()
+        self._sites: dict[Role, tuple[int, Any]] = {}
+        """nodes that run: how often the testee had been started then, and where they are"""
 
     def about(self) -> About:
         """Asks the testee to describe itself, once. Raises LocalError with what to do when it does not."""
@@ -134,9 +141,57 @@ class ExecDoor:
     def trial(self, trial: Trial) -> Iterator[ExecTestee]:
         yield ExecTestee(self.process, trial, self.seconds)
 
-    def live_trial(self, trial: Trial) -> Any:
-        """Cases on rungs 3 and 4: the testee starts a node, which the suite then dials."""
-        raise Skipped("this door has no live cases yet; dial the node instead (--dial HOST:PORT)")
+    @asynccontextmanager
+    async def live_trial(self, trial: Trial) -> AsyncIterator[Any]:
+        """Cases on rungs 3 and 4: the testee starts a node of that role, once a run, and the suite dials it."""
+        from conformance.live.testee import live_trial
+
+        assert trial.case.role is not None
+        async with live_trial(trial, await self._site_of(trial.case.role)) as testee:
+            yield testee
+
+    async def _site_of(self, role: Role) -> Any:
+        """Where the node of that role is. Raises Failed if it does not start."""
+        from conformance.live.testee import Site, ask
+
+        async with self._starting:
+            starts, site = self._sites.get(role, (0, None))
+            if site is not None and self.process.running and self.process.starts == starts:
+                return site
+            answer = await trio.to_thread.run_sync(self._start, role)
+            dial = Dial.at(answer["address"], self._authority)
+            site = Site(dial, await ask(dial))
+            self._sites[role] = self.process.starts, site
+            return site
+
+    def _start(self, role: Role) -> dict[str, Any]:
+        if self._authority is None:
+            self._authority = Authority.new()
+        names = self.about().roles
+        roles = [each for each in TOGETHER.get(role, (role,)) if each.name.lower() in names]
+        identity = self._authority.identity(f"testee-{role.name.lower()}")
+        request = {
+            "verb": "start",
+            "roles": [each.name.lower() for each in roles],
+            "listen": True,
+            "peers": [],
+            "identity": {
+                "certificate": pem(identity.chain[0]).decode(),
+                "key": key_pem(identity.key).decode(),
+                "authority": pem(self._authority.certificate).decode(),
+            },
+            "config": {"target": TARGET, "draft": DRAFT},
+        }
+        try:
+            answer = self.process.ask(request, START_SECONDS)
+        except DoorBroken as error:
+            raise Failed(DOOR, f"start of a {role.name.lower()}: {error}", "an address", "none") from error
+        if answer.unsupported is not None:
+            raise Unsupported(answer.unsupported)
+        if answer.ok is None or not isinstance(answer.ok.get("address"), str):
+            said = answer.ok if answer.refusal is None else f"{answer.refusal} {answer.refusal.text}"
+            raise Failed(DOOR, f"start of a {role.name.lower()} gave no address", "an address", said)
+        return answer.ok
 
     def __enter__(self) -> ExecDoor:
         return self

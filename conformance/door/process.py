@@ -99,6 +99,11 @@ class Process:
                 self._end()
                 raise
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended since."""
+        return self._child is not None and self._child.poll() is None
+
     def close(self) -> None:
         """End the testee: its input ends, and if it does not follow, it is killed."""
         with self._lock:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from itertools import count
 from typing import Any
 
+from conformance.examples.python.models import draft, verify
 from dsdproto.connection import Connection, Side
 from dsdproto.effects import (
     CancelTimer,
@@ -30,55 +31,12 @@ from dsdproto.effects import (
 )
 from dsdproto.node import NodeMachine
 from dsdproto.registry import FRAME_HEADER_BYTES, Role
-from dsdproto.roles.work import Child, DraftDone, DraftWork, VerifyDone, VerifyWork, Walked
-from dsdproto.sampling import CoupledSampler, SamplingParameters, walk
-from dsdproto.testmodel import TestModel, context_of
-from dsdproto.wire.messages import Sampling
+from dsdproto.roles.work import DraftWork, VerifyWork
+from dsdproto.testmodel import TestModel
 
 DELAY = 0.002
 FORWARD = 0.010
 EXPAND = 0.003
-
-
-def sampler(sampling: Sampling) -> CoupledSampler:
-    return CoupledSampler(SamplingParameters(sampling.temperature, sampling.top_k, sampling.top_p), sampling.seed)
-
-
-def paths(tokens: tuple[int, ...], parents: tuple[int, ...]) -> list[tuple[int, ...]]:
-    out: list[tuple[int, ...]] = [()]
-    for token, parent in zip(tokens, parents, strict=True):
-        out.append((*out[parent], token))
-    return out
-
-
-def verify(model: TestModel, work: VerifyWork) -> VerifyDone:
-    walks = []
-    for item in work.score:
-        below = paths(item.tokens, item.parents)
-
-        def row(node: int, below: list[tuple[int, ...]] = below, prefix: tuple[int, ...] = item.prefix) -> Any:
-            return model.candidates(context_of(prefix + below[node]))
-
-        done = walk(
-            item.tokens, item.parents, row, sampler(item.sampling), len(item.prefix), item.limit, item.stop_tokens
-        )
-        walks.append(Walked(done.accepted[-1] if done.accepted else 0, done.tokens, done.margin))
-    prefilled = None if work.prefill is None else len(work.prefill.prefix)
-    return VerifyDone(tuple(walks), prefilled, sum(1 + len(item.tokens) for item in work.score), FORWARD)
-
-
-def draft(model: TestModel, work: DraftWork) -> DraftDone:
-    out = []
-    for item in work.expand:
-        below = paths(item.tokens, item.parents)
-        children = []
-        for node in item.nodes:
-            prefix = item.prefix + below[node]
-            logits, ids = model.candidates(context_of(prefix))
-            ranked = sampler(item.sampling).ranked(logits, len(prefix), item.width, ids)
-            children.append(tuple(Child(each.token, each.cost) for each in ranked))
-        out.append(tuple(children))
-    return DraftDone(tuple(out), EXPAND)
 
 
 @dataclass
@@ -210,11 +168,11 @@ class World:
     def compute(self, node: Node, job: Any, work: VerifyWork | DraftWork) -> None:
         if isinstance(work, VerifyWork):
             assert node.target is not None
-            result: Any = verify(node.target, work)
+            result: Any = verify(node.target, work, FORWARD)
             seconds = node.forward if work.score else 0.0
         else:
             assert node.draft is not None
-            result = draft(node.draft, work)
+            result = draft(node.draft, work, EXPAND)
             seconds = node.expand if work.expand else 0.0
         self.later(seconds, lambda: self.event(node, Computed(job, result=result)))
 

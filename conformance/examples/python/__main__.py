@@ -9,11 +9,15 @@ from typing import Any
 
 from conformance.examples.python import codec, commits, drafts, identities, newcomers, numbers, replaying
 from conformance.examples.python.answers import Refused
+from conformance.examples.python.live import Nodes
 from dsdproto.errors import PeerError
 
 PARTS = (numbers, identities, newcomers, drafts, commits)
 COMPUTE = {name: function for part in PARTS for name, function in part.FUNCTIONS.items()}
 """Functions of `compute`: each takes the request's input and gives the result."""
+
+
+NODES = Nodes()
 
 
 def describe(request: dict[str, Any]) -> dict[str, Any]:
@@ -22,8 +26,8 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
         "name": "dsdproto example testee",
         "version": "0.1.0",
         "spec": 1,
-        "roles": [],
-        "supports": ["decode", "encode", "replay", *COMPUTE],
+        "roles": ["client", "leader", "drafter", "verifier", "voter"],
+        "supports": ["decode", "encode", "replay", "start", *COMPUTE],
         "language": "Python",
     }
 
@@ -38,7 +42,9 @@ VERBS = {
     "encode": codec.encode,
     "compute": compute,
     "replay": lambda request: replaying.replay(request["transcript"]),
-    "reset": lambda request: {},
+    "start": NODES.start,
+    "stop": NODES.stop,
+    "reset": NODES.reset,
 }
 
 
