@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
-from conformance.examples.python.links import HANDSHAKE_SECONDS, Link, cluster_of, context, node_id_of
+from conformance.examples.python.links import Link, Tls, cluster_of, context, node_id_of
 from conformance.examples.python.models import draft, offer, verify
 from conformance.examples.python.sessions import Sessions
 from conformance.examples.python.store import Store
-from dsdproto.connection import Side
+from dsdproto.connection import HANDSHAKE_SECONDS, Side
 from dsdproto.effects import (
     CancelTimer,
     CloseLink,
@@ -113,9 +115,7 @@ class Node:
             self.perform(self.machine.perform(Role.VOTER, voter.wake(self.loop.time()), self.loop.time()))
         out: dict[str, Any] = {"node_id": self.node_id.hex()}
         if self.given["listen"]:
-            secure = context(self.identity, server=True)
-            limit = {"ssl_handshake_timeout": HANDSHAKE_SECONDS}
-            self.server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=secure, **limit)
+            self.server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
             out["address"] = f"127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
         for peer in self.given["peers"]:
             self.spawn(self._dial(*peer.rsplit(":", 1)))
@@ -140,21 +140,26 @@ class Node:
         self.spawn(self._linked(Side.ACCEPTOR, (reader, writer)))
 
     async def _dial(self, host: str, port: str) -> None:
-        secure = context(self.identity, server=False)
         while True:
             with contextlib.suppress(OSError):
-                streams = await asyncio.open_connection(host.strip("[]"), int(port), ssl=secure)
+                streams = await asyncio.open_connection(host.strip("[]"), int(port))
                 await self._linked(Side.DIALER, streams)
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _linked(self, side: Side, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """One connection, from TCP to its end."""
         number = next(self.numbers)
+        tls = Tls(streams, context(self.identity, server=side is Side.ACCEPTOR))
         try:
-            link = self.links[number] = Link(number, side, self.hello, streams, self.happened)
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                await tls.handshake()
+            hello = replace(self.hello, nonce=os.urandom(16))
+            link = self.links[number] = Link(number, side, hello, tls, self.happened)
             await link.run()
-        except ConnectionError:
-            streams[1].close()
+        except (OSError, TimeoutError) as error:
+            print(f"no link: {error}", file=sys.stderr)
         finally:
+            tls.close()
             self.links.pop(number, None)
 
     # ------------------------------------------------------------ events and effects
