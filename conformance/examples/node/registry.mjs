@@ -1,0 +1,63 @@
+// The registries of SPEC.md section 20.4 to 20.12 and the fixed numbers of 20.2.
+
+export const VERSION = 1;
+export const HEADER_BYTES = 8;
+export const MAX_PAYLOAD = 1048576;
+export const HANDSHAKE_PAYLOAD = 65536; // F-2: until READY came from the peer
+export const MAX_DEPTH = 4;
+export const NO_PROFILE = Buffer.alloc(32); // S-16: none claimed
+
+export const ROLES = { client: 1, leader: 2, drafter: 3, verifier: 4, voter: 5 };
+export const FEATURES = { TREES: 1, SCORES: 3, ORIGINS: 5 };
+export const GREASE_FEATURES = [0x0a0b, 0x1a1b, 0x2a2b, 0x3a3b, 0x4a4b, 0x5a5b, 0x6a6b, 0x7a7b];
+export const GREASE_KEYS = [33, 35, 37, 39];
+export const FINISH = { STOP_TOKEN: 0, LENGTH: 2, CONTEXT_FULL: 4, CLOSED: 6 };
+export const DETACH = { SESSION_ENDED: 0, SESSION_MOVED: 2, UNHELPFUL: 4, LEAVING: 6, OVERLOADED: 8 };
+export const DISMISS = { SESSION_ENDED: 0, RESIGNED: 2 };
+export const WASTE = ['stale', 'wrong', 'late', 'duplicate', 'too_deep', 'evicted', 'orphan', 'unverified'];
+
+export const ERRORS = {
+  FRAME_TOO_LONG: 0x0002,
+  FRAME_MALFORMED: 0x0004,
+  CBOR_MALFORMED: 0x0006,
+  CBOR_NOT_DETERMINISTIC: 0x0008,
+  MESSAGE_UNKNOWN: 0x000a,
+  MESSAGE_INVALID: 0x000c,
+  MESSAGE_UNEXPECTED: 0x000e,
+  VERSION_UNSUPPORTED: 0x0010,
+  NEGOTIATION_MISMATCH: 0x0012,
+  IDENTITY_MISMATCH: 0x0014,
+  CLUSTER_MISMATCH: 0x0016,
+  HEARTBEAT_TIMEOUT: 0x0018,
+  HANDSHAKE_TIMEOUT: 0x001a,
+  CHANNEL_MISUSED: 0x001c,
+  FLOODED: 0x001e,
+  INTERNAL: 0x0020,
+  JOIN_REFUSED: 0x0022,
+  SHUTTING_DOWN: 0x0024,
+  CONTRACT_INVALID: 0x0100,
+  VOCABULARY_MISMATCH: 0x0102,
+  PROFILE_MISMATCH: 0x0104,
+  MODEL_UNAVAILABLE: 0x0106,
+  METHOD_UNSUPPORTED: 0x0108,
+  COMMIT_PROFILE_UNSUPPORTED: 0x010a,
+  CONTEXT_TOO_LONG: 0x010c,
+  OVERLOADED: 0x010e,
+  SESSION_UNKNOWN: 0x0110,
+  SESSION_EXISTS: 0x0112,
+  PREFIX_UNKNOWN: 0x0114,
+  PROPOSAL_INVALID: 0x0116,
+  CREDIT_EXCEEDED: 0x0118,
+  VERDICT_INVALID: 0x011a,
+  COMPUTE_FAILED: 0x011c,
+  ROLE_UNSUPPORTED: 0x011e,
+  VERIFIER_LOST: 0x0120,
+  ADVANCE_INVALID: 0x0122,
+  QUORUM_UNAVAILABLE: 0x0124,
+  QUORUM_LOST: 0x0126,
+  VIEW_STALE: 0x0128,
+  LEADER_ALIVE: 0x012a,
+  LEDGER_MISMATCH: 0x012c,
+};
+
+export const ERROR_NAMES = new Map(Object.entries(ERRORS).map(([name, code]) => [code, name]));

@@ -1,0 +1,1 @@
+export function replay() { throw new Error('not yet'); }
