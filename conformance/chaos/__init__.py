@@ -1,0 +1,5 @@
+"""Rung 4: the suite is the network between several nodes of the implementation under test, and judges what a client saw.
+
+``network`` bends links, ``town`` starts and kills nodes, ``reader`` is the client that keeps and judges a history,
+``schedule`` draws faults from the seed, ``players`` are neighbours that the suite plays itself.
+"""
