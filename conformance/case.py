@@ -159,6 +159,7 @@ def case(
             Case(
                 id=case_id, title=title, clauses=tuple(clauses), rung=rung, check=check, role=role,
                 level=strongest or Level.MUST, revision=revision, needs=tuple(needs), bracket=bracket, timeout=timeout,
+                quote=quote,
             )
         )  # fmt: skip
         return check

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from spec_text import ROOT, spec
 
-from conformance.case import load
+from conformance.case import Registry, Rung, case, load
 from conformance.clauses import Clause, read
 
 PLACES = ("dsdproto", "reference_nodes", "conformance")
@@ -49,6 +49,12 @@ def test_quotes_in_code_are_what_the_spec_says() -> None:
     found = [quote for path in files() for quote in quotes(path.read_text("utf-8"))]
     assert len(found) >= 2
     assert faults(found, read(spec())) == []
+
+
+def test_a_case_keeps_its_quote() -> None:
+    cases = Registry()
+    case("made/up", "x", clauses=("V-6",), rung=Rung.STATIC, quote="some words", registry=cases)(lambda t: None)
+    assert cases["made/up"].quote == "some words"
 
 
 def test_quotes_of_cases_are_what_one_of_their_clauses_says() -> None:
