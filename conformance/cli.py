@@ -115,6 +115,14 @@ def _door_options(run: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="what `issue` made (default: %(default)s)",
     )
+    dial.add_argument(
+        "--listen",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="where the suite listens in the cases about a node that dials; the node must have been told to dial it. "
+        "Several of them save time",
+    )
 
 
 def _selection_options(command: argparse.ArgumentParser) -> None:

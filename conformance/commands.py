@@ -83,11 +83,12 @@ def _door(options: argparse.Namespace) -> Door:
         from conformance.door.exec import ExecDoor
 
         return ExecDoor(options.exec)
-    from conformance.door.dial import Dial, DialDoor
+    from conformance.door.dial import Dial, DialDoor, parse_address
     from conformance.door.pki import Authority
 
     dial = Dial.at(options.dial, Authority.load(options.certificates))
-    return DialDoor(dial, tuple(Role[name.upper()] for name in options.role))
+    roles = tuple(Role[name.upper()] for name in options.role)
+    return DialDoor(dial, roles, tuple(parse_address(text) for text in options.listen))
 
 
 def _registry() -> Registry:

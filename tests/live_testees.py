@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -21,10 +22,20 @@ ROLES = {Role.LEADER: "leader,voter", Role.VOTER: "leader,voter"}
 """What a node runs when a role is under test; by default that role alone."""
 
 
+def free_places(count: int) -> tuple[tuple[str, int], ...]:
+    """Addresses that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    places = tuple(found.getsockname() for found in sockets)
+    for found in sockets:
+        found.close()
+    return places
+
+
 @contextmanager
-def running(role: Role, directory: Path, *more: str) -> Iterator[Dial]:
-    """A reference node for the suite to dial. It ends with the block, however that ends."""
+def running(role: Role, directory: Path, *, listen: tuple[tuple[str, int], ...] = ()) -> Iterator[Dial]:
+    """A reference node for the suite to dial, and that dials ``listen``. It ends with the block, however that ends."""
     authority, identity = issue(directory)
+    more = [part for host, port in listen for part in ("--peer", f"{host}:{port}")]
     roles = ROLES.get(role, role.name.lower())
     command = [sys.executable, "-m", "reference_nodes.testee", "--roles", roles, "--identity", str(identity), *more]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -47,8 +58,16 @@ def cases_of(role: Role, *names: str) -> list[Case]:
     return [case for case in found if not names or case.id.partition("/")[2] in names]
 
 
-def judged(dial: Dial, role: Role, cases: Iterable[Case], *, seed: int = 1, jobs: int = 12) -> list[Result]:
-    with DialDoor(dial, (role,)) as door:
+def judged(
+    dial: Dial,
+    role: Role,
+    cases: Iterable[Case],
+    *,
+    seed: int = 1,
+    jobs: int = 12,
+    listen: tuple[tuple[str, int], ...] = (),
+) -> list[Result]:
+    with DialDoor(dial, (role,), listen) as door:
         return Runner(door, Options(seed=seed, jobs=jobs, patience=3.0)).run(cases)
 
 

@@ -67,7 +67,7 @@ class Dial:
 
     @property
     def address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return written(self.host, self.port)
 
     async def tcp(self, seconds: float = CONNECT_SECONDS) -> trio.SocketStream:
         """Tries again until ``seconds`` are over: a testee may be started anew by its operator. Raises
@@ -129,6 +129,11 @@ def why(error: BaseException) -> tuple[str, str]:
     return str(cause) or type(cause).__name__, ""
 
 
+def written(host: str, port: int) -> str:
+    """HOST:PORT, or [IPV6]:PORT."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def parse_address(text: str) -> tuple[str, int]:
     """(host, port). Raises :class:`AddressError`."""
     host, colon, port = text.rpartition(":")
@@ -149,18 +154,20 @@ class DialDoor:
     """The door of ``--dial HOST:PORT --role ROLE``: rung 3 only, and of that the cases of the roles under test.
 
     :param roles: under test; empty: those that the testee's HELLO names.
+    :param listen: addresses of the suite that the testee was told to dial, for the cases in which it does.
     """
 
-    def __init__(self, dial: Dial, roles: tuple[Role, ...] = ()) -> None:
+    def __init__(self, dial: Dial, roles: tuple[Role, ...] = (), listen: tuple[tuple[str, int], ...] = ()) -> None:
         self.dial = dial
         self.roles = roles
+        self.listen = listen
         self._site: Any = None
 
     def __enter__(self) -> DialDoor:
         """Asks the testee who it is. Raises :class:`Unreachable`, :class:`Refused`."""
         from conformance.live.testee import Site, ask
 
-        self._site = Site(self.dial, trio.run(ask, self.dial))
+        self._site = Site(self.dial, trio.run(ask, self.dial), listen=self.listen)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -175,6 +182,7 @@ class DialDoor:
         name, _, version = self.hello.agent.partition("/")
         known = [Role(role).name.lower() for role in self.hello.roles if role in Role._value2member_map_]
         asked = "".join(f" --role {role.name.lower()}" for role in self.roles)
+        asked += "".join(f" --listen {written(*place)}" for place in self.listen)
         features = tuple(Feature(f).name for f in self.hello.features if f in Feature._value2member_map_)
         return About(name or "unnamed", version, f"--dial {self.dial.address}{asked}", tuple(known), features)
 
@@ -187,6 +195,10 @@ class DialDoor:
         if case.role not in self.hello.roles:
             return Unsupported(f"HELLO does not name the role {case.role.name.lower()}")
         for need in case.needs:
+            if need == "peers":
+                if not self.listen:
+                    return Skipped("the case needs a testee that was told to dial the suite: --listen HOST:PORT")
+                continue
             if need in Feature.__members__ and Feature[need] not in self.hello.features:
                 return Unsupported(f"HELLO does not name the feature {need}")
             if need not in Feature.__members__:

@@ -9,7 +9,13 @@ from dsdproto.registry import Role
 
 
 def every_role(
-    name: str, title: str, *clauses: str, bracket: bool = False, timeout: float = 60.0, but: tuple[Role, ...] = ()
+    name: str,
+    title: str,
+    *clauses: str,
+    bracket: bool = False,
+    timeout: float = 60.0,
+    but: tuple[Role, ...] = (),
+    needs: tuple[str, ...] = (),
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Registers `ROLE-link/NAME` for each role, those in ``but`` excepted."""
 
@@ -17,9 +23,16 @@ def every_role(
         for role in Role:
             if role not in but:
                 case_id = f"{role.name.lower()}-link/{name}"
-                case(case_id, title, clauses=clauses, rung=Rung.LIVE, role=role, bracket=bracket, timeout=timeout)(
-                    check
-                )
+                case(
+                    case_id,
+                    title,
+                    clauses=clauses,
+                    rung=Rung.LIVE,
+                    role=role,
+                    bracket=bracket,
+                    timeout=timeout,
+                    needs=needs,
+                )(check)
         return check
 
     return register

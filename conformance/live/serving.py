@@ -100,6 +100,11 @@ async def serve(
     """As a leader, connect to the client under test and take the session that it opens."""
     roles = (Role.LEADER, Role.VOTER) if quorum else (Role.LEADER,)
     peer = await t.connect(*roles, identity=identity, name="leader", **hello)
+    return await serve_over(t, peer, quorum=quorum, group=group)
+
+
+async def serve_over(t: LiveTestee, peer: Peer, *, quorum: bool = False, group: bytes | None = None) -> Serving:
+    """Take the session that the client under test opens on this link."""
     channel, message = await peer.opening(Open, "S-1")
     contract = message.contract
     model = model_of(contract)

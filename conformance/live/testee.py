@@ -20,7 +20,7 @@ from conformance.door.pki import Identity
 from conformance.live.peer import Peer, hello_of
 from conformance.live.sessions import Model, NotTestModel, Session, make_session
 from conformance.trial import Trial
-from conformance.verdict import Failed, Skipped, Unsupported
+from conformance.verdict import Failed, Inconclusive, Skipped, Unsupported
 from dsdproto.errors import PeerError
 from dsdproto.registry import Role
 from dsdproto.wire.codec import decode_message
@@ -38,6 +38,8 @@ NEIGHBOURS = {
 OWN_VOCABULARIES = range(1024, 1 << 16, 4)
 
 
+KNOCK = 12.0
+"""Seconds within which a testee is expected to dial again."""
 SETTLE = 0.1
 """Seconds for the testee to notice that connections are closed."""
 EXCLUSIVE = "overloaded"
@@ -89,12 +91,30 @@ class Site:
 
     dial: Dial
     hello: Hello | None = None
+    listen: tuple[tuple[str, int], ...] = ()
+    """addresses that the testee was told to dial"""
     gate: Gate = field(default_factory=lambda: Gate())
+    free: list[tuple[str, int]] | None = None
+    changed: trio.Event = field(default_factory=trio.Event)
     locks: dict[str, trio.Lock] = field(default_factory=dict)
     made: int = 0
 
     def lock(self, name: str) -> trio.Lock:
         return self.locks.setdefault(name, trio.Lock())
+
+    async def place(self) -> tuple[str, int]:
+        """An address of :attr:`listen` that no other case uses now; give it back with :meth:`leave`."""
+        if self.free is None:
+            self.free = list(self.listen)
+        while not self.free:
+            await self.changed.wait()
+        return self.free.pop()
+
+    def leave(self, place: tuple[str, int]) -> None:
+        assert self.free is not None
+        self.free.insert(0, place)
+        self.changed.set()
+        self.changed = trio.Event()
 
     def vocabulary(self) -> int:
         """A size that no other trial uses."""
@@ -114,6 +134,7 @@ class LiveTestee:
         self.rng = random.Random(f"{trial.seed}/{trial.case.id}/live")
         self._own: Model | None = None
         self._kept: list[trio.Lock] = []
+        self._place: tuple[str, int] | None = None
 
     @property
     def usual_role(self) -> Role:
@@ -141,14 +162,31 @@ class LiveTestee:
         :param hello: fields of HELLO that differ from the usual ones, see :func:`conformance.live.peer.hello_of`.
         """
         roles = roles or (NEIGHBOURS[self.role],)
-        name = name or "-".join(role.name.lower() for role in roles)
-        name = f"{name}-{sum(p.name.rpartition('-')[0] == name or p.name == name for p in self.peers) + 1}"
+        name = self._name(name, roles)
         identity = identity or self.identity(name)
-        stream = await self._dialed(identity)
+        return await self._met(await self._dialed(identity), identity, roles, name, models, greet, hello, dialer=True)
+
+    def _name(self, name: str, roles: tuple[Role, ...]) -> str:
+        name = name or "-".join(role.name.lower() for role in roles)
+        return f"{name}-{sum(p.name.rpartition('-')[0] == name or p.name == name for p in self.peers) + 1}"
+
+    async def _met(
+        self,
+        stream: trio.SSLStream[trio.SocketStream],
+        identity: Identity,
+        roles: tuple[Role, ...],
+        name: str,
+        models: tuple[ModelOffer, ...],
+        greet: bool,
+        hello: dict[str, Any],
+        *,
+        dialer: bool,
+    ) -> Peer:
         spoken = hello.pop("roles", tuple(int(role) for role in roles))
         said = hello_of(identity, self.rng, spoken, models, **hello)
-        peer = Peer(name, self.trial, stream, identity, said)
-        self.trial.wire.event(name, f"connected as {name}, node {identity.node_id.hex()[:8]}")
+        peer = Peer(name, self.trial, stream, identity, said, dialer=dialer)
+        what = "connected" if dialer else "was dialed"
+        self.trial.wire.event(name, f"{what} as {name}, node {identity.node_id.hex()[:8]}")
         self.peers.append(peer)
         self.nursery.start_soon(peer.read)
         if greet:
@@ -162,6 +200,40 @@ class LiveTestee:
         except Refused as error:
             said = f"a certificate of the cluster is refused: {error}"
             raise Failed("T-3", said, "a TLS connection", "none") from error
+
+    async def knock(self, within: float = KNOCK) -> trio.SocketStream:
+        """The testee dials the suite: a TCP connection, nothing said yet. Nobody listens before and after."""
+        if self._place is None:
+            self._place = await self.site.place()
+        host, port = self._place
+        with trio.move_on_after(self.trial.seconds(within)):
+            (listener,) = await trio.open_tcp_listeners(port, host=host)
+            async with listener:
+                return await listener.accept()
+        raise Inconclusive(f"the testee did not dial {host}:{port} within {within:g} s")
+
+    async def accept(
+        self,
+        *roles: Role,
+        name: str = "",
+        models: tuple[ModelOffer, ...] = (),
+        identity: Identity | None = None,
+        greet: bool = True,
+        **hello: Any,
+    ) -> Peer:
+        """Be dialed by the testee, as a new node with these roles: as :meth:`connect`, from the other side."""
+        roles = roles or (NEIGHBOURS[self.role],)
+        name = self._name(name, roles)
+        identity = identity or self.identity(name)
+        stream = trio.SSLStream(await self.knock(), identity.context(True), server_side=True, https_compatible=True)
+        try:
+            with trio.fail_after(self.trial.seconds()):
+                await stream.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
+            await trio.aclose_forcefully(stream)
+            said = f"the testee dials the suite and then refuses its certificate: {why(error)[0]}"
+            raise Failed("T-3", said, "a TLS connection", "none") from error
+        return await self._met(stream, identity, roles, name, models, greet, hello, dialer=False)
 
     # ------------------------------------------------------------ what the testee has
 
@@ -230,6 +302,8 @@ class LiveTestee:
             await trio.sleep(SETTLE)
         for lock in self._kept:
             lock.release()
+        if self._place is not None:
+            self.site.leave(self._place)
 
     def finish(self) -> None:
         """At the end of a case: raises what the peers' readers found."""
