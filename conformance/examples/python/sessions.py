@@ -59,7 +59,7 @@ class Sessions:
         )
 
     def link_up(self, up: LinkUp) -> None:
-        if Role.LEADER not in up.peer.roles or any(client.group for client in self.open.values()):
+        if Role.LEADER not in up.peer.roles:
             return
         wish = self.config.get("session", {})
         client = Client(
