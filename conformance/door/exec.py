@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -25,10 +27,22 @@ START_SECONDS = 20.0
 SHOWN_STDERR = 12
 TARGET = "tm-1:v=4096,s=7"
 DRAFT = f"{TARGET},a=52429,d=1"
+PEERS = "peers"
+"""What a case needs in which the testee dials: `start` tells it where the suite may listen."""
+PLACES = 4
 TOGETHER = {Role.LEADER: (Role.LEADER, Role.VOTER), Role.VOTER: (Role.LEADER, Role.VOTER)}
 """Roles that are started together, as far as the testee has them: a leader of `quorum` needs a voter (clause Q-3)."""
 
 __all__ = ["Answer", "ExecDoor", "ExecTestee", "Refusal"]
+
+
+def free_places(count: int) -> tuple[tuple[str, int], ...]:
+    """Addresses of this machine at which nobody listens now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return tuple(each.getsockname() for each in sockets)
 
 
 class ExecTestee:
@@ -89,6 +103,8 @@ class ExecDoor:
         self._about: About | None = None
         self._authority: Authority | None = None
         self._starting = trio.Lock()
+        self._processes: Any = None
+        """of rung 4"""
         self._sites: dict[Role, tuple[int, Any]] = {}
         """nodes that run: how often the testee had been started then, and where they are"""
 
@@ -134,7 +150,7 @@ class ExecDoor:
             if case.role is not None and case.role.name.lower() not in about.roles:
                 return Unsupported(f"it has no {case.role.name.lower()} role")
         # Names in capitals are features of the protocol: HELLO says whether it has those.
-        missing = [name for name in needs if not name.isupper() and name not in about.supports]
+        missing = [name for name in needs if not name.isupper() and name not in (*about.supports, PEERS)]
         return Unsupported(f"it does not support {', '.join(missing)}") if missing else None
 
     @contextmanager
@@ -143,12 +159,26 @@ class ExecDoor:
 
     @asynccontextmanager
     async def live_trial(self, trial: Trial) -> AsyncIterator[Any]:
-        """Cases on rungs 3 and 4: the testee starts a node of that role, once a run, and the suite dials it."""
+        """Rung 3: the testee starts a node of that role, once a run, and the suite dials it. Rung 4: it starts as many
+        as the case asks for, in processes of their own."""
+        if trial.case.rung is Rung.CHAOS:
+            from conformance.chaos.town import chaos_trial
+
+            async with chaos_trial(trial, self._pool()) as town:
+                yield town
+            return
         from conformance.live.testee import live_trial
 
         assert trial.case.role is not None
         async with live_trial(trial, await self._site_of(trial.case.role)) as testee:
             yield testee
+
+    def _pool(self) -> Any:
+        from conformance.chaos.pool import Pool
+
+        if self._processes is None:
+            self._processes = Pool(self.command, self.process.cwd, self.about())
+        return self._processes
 
     async def _site_of(self, role: Role) -> Any:
         """Where the node of that role is. Raises Failed if it does not start."""
@@ -158,13 +188,15 @@ class ExecDoor:
             starts, site = self._sites.get(role, (0, None))
             if site is not None and self.process.running and self.process.starts == starts:
                 return site
-            answer = await trio.to_thread.run_sync(self._start, role)
+            listen = free_places(PLACES)
+            answer = await trio.to_thread.run_sync(self._start, role, listen)
+            assert self._authority is not None
             dial = Dial.at(answer["address"], self._authority)
-            site = Site(dial, await ask(dial))
+            site = Site(dial, await ask(dial), listen=listen)
             self._sites[role] = self.process.starts, site
             return site
 
-    def _start(self, role: Role) -> dict[str, Any]:
+    def _start(self, role: Role, listen: tuple[tuple[str, int], ...]) -> dict[str, Any]:
         if self._authority is None:
             self._authority = Authority.new()
         names = self.about().roles
@@ -174,7 +206,7 @@ class ExecDoor:
             "verb": "start",
             "roles": [each.name.lower() for each in roles],
             "listen": True,
-            "peers": [],
+            "peers": [f"{host}:{port}" for host, port in listen],
             "identity": {
                 "certificate": pem(identity.chain[0]).decode(),
                 "key": key_pem(identity.key).decode(),
@@ -198,3 +230,5 @@ class ExecDoor:
 
     def __exit__(self, *error: object) -> None:
         self.process.close()
+        if self._processes is not None:
+            self._processes.close()
