@@ -19,7 +19,6 @@ export class Trie {
     this.books = new Map();
     this.waste = WASTE.map(() => 0);
     this.seq = 0;
-    this.late = 0;
   }
 
   get live() {
@@ -199,7 +198,7 @@ export class Trie {
   end() {
     for (const child of this.root.children.values()) this.#drop(child, 'unverified');
     this.root.children.clear();
-    for (const { source, tokens } of this.parked.splice(0)) this.#spoil(source, 'orphan', tokens.length);
+    for (const { source, tokens } of this.parked.splice(0)) this.#spoil(source, 'unverified', tokens.length);
   }
 
   /** TRIE-9, for each drafter: drafted = accepted + waste + live + parked. */
