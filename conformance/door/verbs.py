@@ -104,7 +104,14 @@ def request_shapes(messages: list[str]) -> dict[str, Shape]:
         "request.compute": compute,
         "request.replay": request("replay", {"transcript": ref("transcript")}),
         "request.start": start,
-        "request.stop": request("stop", {"node": text("as start named it")}),
+        "request.stop": request(
+            "stop",
+            {"node": text("as start named it")},
+            {
+                "wait_ms": uint(0, 60000)
+                | {"description": "how long a client's open sessions may still take; default 0"}
+            },
+        ),
         "request.reset": request("reset", about="stop every node and forget everything"),
     }
 

@@ -121,7 +121,11 @@ class Node:
             self.spawn(self._dial(*peer.rsplit(":", 1)))
         return out
 
-    async def stop(self) -> None:
+    async def stop(self, wait: float = 0.0) -> None:
+        """``wait``: seconds that a client's sessions may still take."""
+        if self.sessions is not None and wait:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.sessions.settled.wait(), wait)
         for task in list(self.tasks):
             task.cancel()
         if self.server is not None:
@@ -240,7 +244,7 @@ class Nodes:
         if self.loop is None:
             self.loop = asyncio.new_event_loop()
             threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(15)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(75)
 
     def start(self, request: dict[str, Any]) -> dict[str, Any]:
         node = Node(request)
@@ -251,7 +255,7 @@ class Nodes:
 
     def stop(self, request: dict[str, Any]) -> dict[str, Any]:
         node = self.nodes.pop(request["node"])
-        self._do(node.stop())
+        self._do(node.stop(request.get("wait_ms", 0) / 1000))
         return {} if node.sessions is None else {"sessions": node.sessions.outcomes}
 
     def reset(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -31,6 +32,8 @@ class Sessions:
         self.since: dict[bytes, float] = {}
         self.turn: dict[bytes, int] = {}
         self.outcomes: list[dict[str, Any]] = []
+        self.settled = asyncio.Event()
+        """Set while a session is over and none is open."""
 
     @property
     def clients(self) -> Clients:
@@ -69,6 +72,7 @@ class Sessions:
             origins=bool(wish.get("origins", 1)),
         )
         self.open[client.session], self.tokens[client.session] = client, []
+        self.settled.clear()
         self.node.loop.call_soon(self._begin, client, up.link)
 
     def _begin(self, client: Client, link: int) -> None:
@@ -101,6 +105,8 @@ class Sessions:
 
     def _over(self, session: bytes, **outcome: Any) -> None:
         self.open.pop(session, None)
+        if not self.open:
+            self.settled.set()
         self.outcomes.append({"session": session.hex(), "tokens": self.tokens[session], **outcome})
 
     def _resume(self, session: bytes) -> None:
