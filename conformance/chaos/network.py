@@ -1,7 +1,7 @@
 """Links that can be bent: each is a TCP address of the suite behind which one node finds another.
 
-Nodes speak TLS end to end through them, so nothing in between can be read or changed: what the network can do to them is
-to be late, slow, silent, one-sided or gone, anywhere, also in the middle of a frame.
+Nodes speak TLS end to end through them, so nothing in between can be read or changed: what the network can do to them
+is to be late, slow, silent, one-sided or gone, anywhere, also in the middle of a frame.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ QUEUED = 64
 """Pieces under way in one direction; the sender waits beyond that, as it does where the path is full."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: a close becomes a reset."""
+Pieces = trio.MemorySendChannel[tuple[float, bytes]]
+"""(when it is due, bytes)"""
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
@@ -227,12 +229,11 @@ class _Line:
                         async for due, data in receive:
                             await trio.sleep_until(due)
                             await self._pass(way, data, sink)
-            with trio.CancelScope(shield=False):
-                await sink.send_eof()
+            await sink.send_eof()
         except* BROKEN:
             self.end(True)
 
-    async def _take(self, way: Way, source: trio.SocketStream, send: trio.MemorySendChannel[tuple[float, bytes]]) -> None:
+    async def _take(self, way: Way, source: trio.SocketStream, send: Pieces) -> None:
         last = 0.0
         async with send:
             while data := await source.receive_some(CHUNK):

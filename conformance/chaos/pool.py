@@ -1,4 +1,4 @@
-"""Processes of the testee for rung 4. A node that is to crash has a process of its own, which is killed with SIGKILL."""
+"""Processes of the testee for rung 4. A node that is to crash has one of its own, which is killed with SIGKILL."""
 
 from __future__ import annotations
 
@@ -60,10 +60,9 @@ class Pool:
     async def give(self, process: Mortal) -> None:
         """Back, to be used again: its nodes end."""
         if process.running:
-            try:
+            # A broken one was ended, and starts anew when it is taken.
+            with contextlib.suppress(DoorBroken):
                 await trio.to_thread.run_sync(process.ask, {"verb": "reset"}, RESET_SECONDS)
-            except DoorBroken:
-                pass  # it was ended, and starts anew when it is taken
         self.idle.append(process)
 
     def store(self) -> Path:

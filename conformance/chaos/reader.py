@@ -1,8 +1,8 @@
 """The client of rung 4: it reads a stream wherever it is served, and judges the whole history that it saw.
 
-A history is right if each BLOCK goes on exactly where the one before it ended, also over resumes, if every token is what
-the target alone says, if END comes once and names what the blocks add up to, and if every ERROR on the way has a legal
-scope and a code that fits the occasion.
+A history is right if each BLOCK goes on exactly where the one before it ended, also over resumes, if every token is
+what the target alone says, if END comes once and names what the blocks add up to, and if every ERROR on the way has a
+legal scope and a code that fits the occasion.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SILENCE = 3.0
 AGAIN = 0.1
 """Seconds between two tries."""
 DONE = 40.0
-"""Seconds for a stream to end once the network is well: ten times what takes longest, the back-off of voters excepted."""
+"""Seconds for a stream to end once the network is well: generous, since it is a bound of ours, not of the protocol."""
 NOT_YET = (
     ErrorCode.MODEL_UNAVAILABLE,
     ErrorCode.QUORUM_UNAVAILABLE,
@@ -146,6 +146,23 @@ class Reader:
         assert self._peer is not None
         await self._peer.send(Close(), self._channel)
 
+    async def visit(self, other: Reader, node: Node) -> bool:
+        """As somebody else who reads another client's stream, at ``node``, from the prompt on; what both have must be
+        the same. Whether its END was here, too."""
+        self.session, self.says, self.opened = other.session, other.says, other.opened
+        peer = await self._link(node, await self.wire(node)) if node.up else None
+        if peer is None:
+            return False
+        await self._resume(peer, node)
+        shorter = min(len(self.tokens), len(other.tokens))
+        if self.tokens[:shorter] != other.tokens[:shorter]:
+            said = f"{node.name} delivers another stream than {other.name} was sent"
+            raise Failed("Q-51", said, other.tokens, self.tokens)
+        ends = [(each.end.finish, each.end.digest) for each in (other, self) if each.end is not None]
+        if len(set(ends)) > 1:
+            raise Failed("Q-37", f"{node.name} knows another end", *ends)
+        return self.end is not None
+
     # ------------------------------------------------------------ opening
 
     async def open(self, node: Node, *, retry: bool = True) -> None:
@@ -253,7 +270,7 @@ class Reader:
                     raise Failed("S-1", f"{self.name}: no message of a stream", "BLOCK or END", described(other))
 
     async def _resuming(self) -> None:
-        order = self._members()
+        order = self.members
         turn = 0
         while not self.over:
             node = order[turn % len(order)]
@@ -267,14 +284,16 @@ class Reader:
             if not self.over:
                 await trio.sleep(AGAIN)
 
-    def _members(self) -> list[Node]:
+    @property
+    def members(self) -> list[Node]:
         """The group's nodes, the next in turn first (clause Q-41)."""
         assert self.opened is not None and self.opened.group is not None
         ids = [self.opened.group[at : at + 32] for at in range(0, len(self.opened.group), 32)]
         found = {node.node_id: node for node in self.town.nodes.values()}
         strangers = [each.hex()[:8] for each in ids if each not in found]
         if strangers or len(set(ids)) != len(ids) or len(ids) % 2 == 0:
-            raise Failed("Q-1", "the group is no odd number of different nodes of this cluster", "", [i.hex() for i in ids])
+            said = "the group is no odd number of different nodes of this cluster"
+            raise Failed("Q-1", said, len(found), [each.hex() for each in ids])
         return [found[each] for each in (*ids[1:], ids[0])]
 
     async def _resume(self, peer: Peer, node: Node) -> None:
@@ -381,7 +400,8 @@ class Reader:
         if error.code < 0x100:
             both = (ErrorCode.MESSAGE_INVALID, ErrorCode.MESSAGE_UNEXPECTED)
             clause = "S-1" if error.code in both else "E-2"
-            raise Failed(clause, f"{peer.name}: an ERROR that does not belong on a session's channel", "", described(error))
+            said = f"{peer.name}: an ERROR that does not belong on a session's channel"
+            raise Failed(clause, said, "one of session scope", described(error))
         if error.code not in legal:
             wanted = " or ".join(code.name for code in legal)
             raise Failed("E-1", f"{peer.name}: refused for what nobody did", wanted, described(error))

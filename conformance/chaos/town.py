@@ -1,11 +1,11 @@
 """What cases of rung 4 are given: a town of nodes of the testee, every link between them a wire of the suite.
 
-    async def case(t: Town) -> None:
-        leader = await t.node("a", Role.LEADER)
-        verifier = await t.node("v", Role.VERIFIER, to=(leader,))
-        reader = await t.read(t.session(), leader)
-        await reader.reached(8)
-        await verifier.crash()
+async def case(t: Town) -> None:
+    leader = await t.node("a", Role.LEADER)
+    verifier = await t.node("v", Role.VERIFIER, to=(leader,))
+    reader = await t.read(t.session(), leader)
+    await reader.reached(8)
+    await verifier.crash()
 """
 
 from __future__ import annotations
@@ -151,7 +151,13 @@ class Town:
     # ------------------------------------------------------------ nodes
 
     async def node(
-        self, name: str, *roles: Role, to: tuple[Node, ...] = (), crashes: bool = False, start: bool = True, **config: Any
+        self,
+        name: str,
+        *roles: Role,
+        to: tuple[Node, ...] = (),
+        crashes: bool = False,
+        start: bool = True,
+        **config: Any,
     ) -> Node:
         """A node that dials those in ``to``, each over a wire of its own.
 
@@ -215,9 +221,7 @@ class Town:
     async def ask(self, process: Mortal, verb: str, **parameters: Any) -> dict[str, Any]:
         seconds = self.trial.seconds(START_SECONDS)
         try:
-            answer = await trio.to_thread.run_sync(
-                process.ask, {"verb": verb, **parameters}, seconds, self.trial.wire
-            )
+            answer = await trio.to_thread.run_sync(process.ask, {"verb": verb, **parameters}, seconds, self.trial.wire)
         except DoorBroken as error:
             for line in list(process.stderr)[-SHOWN_STDERR:]:
                 self.trial.note(f"stderr: {line}")
@@ -225,7 +229,8 @@ class Town:
         if answer.unsupported is not None:
             raise Unsupported(answer.unsupported or f"{verb}: no reason given")
         if answer.ok is None:
-            raise Failed(DOOR, f"{verb} was refused", "an answer", f"{answer.refusal} {answer.refusal and answer.refusal.text}")
+            why = answer.refusal.text if answer.refusal else ""
+            raise Failed(DOOR, f"{verb} was refused", "an answer", f"{answer.refusal} {why}")
         return answer.ok
 
     # ------------------------------------------------------------ what the suite plays
@@ -261,6 +266,10 @@ class Town:
         changes.setdefault("max_tokens", 60)
         profile = CommitProfile.QUORUM if quorum else CommitProfile.SOLO
         return make_session(self.rng, self.model, commit_profile=int(profile), **changes)
+
+    def twin(self, session: Session) -> Session:
+        """A new session of the same contract (clause S-20)."""
+        return Session(self.rng.randbytes(16), session.contract, session.model, session.max_context)
 
     def reader(self, session: Session, **options: Any) -> Reader:
         """A client, see :class:`conformance.chaos.reader.Reader`."""
