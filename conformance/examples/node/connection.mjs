@@ -149,6 +149,9 @@ export class Connection {
     const cluster = this.cluster ?? this.hello.out?.fields.cluster;
     if (cluster && !fields.cluster.equals(cluster)) throw refuse('CLUSTER_MISMATCH', 'C-5', 'another cluster');
     checkKnown(fields);
+    if (this.versions && (fields.version_min > this.versions[1] || fields.version_max < this.versions[0])) {
+      throw refuse('VERSION_UNSUPPORTED', 'C-7', `versions ${this.versions.join(' to ')} are spoken here`);
+    }
     this.hello.in = { payload: Buffer.from(payload), fields };
     this.#agree();
   }
