@@ -148,8 +148,10 @@ export class Client {
     this.streams = [];
   }
 
-  contract() {
+  // IMPLEMENTERS.md: `quorum` where the leader is a voter, else `solo`.
+  contract(link) {
     const { settings: s } = this;
+    const usual = link.connection.peerHas('voter') ? 2 : 0;
     const { vocabulary_size: size, vocabulary_digest: digest } = offer(this.target);
     return {
       prompt: s.prompt ?? [11, 22, 33],
@@ -165,7 +167,7 @@ export class Client {
       vocabulary_size: size,
       vocabulary_digest: digest,
       model: this.target.name,
-      commit_profile: s.commit_profile ?? 0,
+      commit_profile: s.commit_profile ?? usual,
     };
   }
 
@@ -180,7 +182,7 @@ export class Client {
 
   #open(link) {
     const { max_drafters: drafters = 4, origins = 0 } = this.settings;
-    const fields = { session: crypto.randomBytes(16), contract: this.contract(), max_drafters: drafters, origins };
+    const fields = { session: crypto.randomBytes(16), contract: this.contract(link), max_drafters: drafters, origins };
     const stream = new Stream(this, fields);
     stream.channel = new Channel(stream, link, 'OPEN', fields);
     stream.previous = stream.channel;
@@ -194,6 +196,10 @@ export class Client {
       clearTimeout(stream.timer);
       clearTimeout(stream.deadline);
     }
+  }
+
+  get busy() {
+    return this.streams.some((stream) => !stream.done);
   }
 
   outcomes() {

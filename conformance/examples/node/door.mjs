@@ -52,7 +52,7 @@ const VERBS = {
   },
   replay: (request) => replay(request.transcript),
   start: (request) => start(request),
-  stop: (request) => stop(request.node),
+  stop: (request) => stop(request.node, request.wait_ms),
   reset: () => reset(),
 };
 

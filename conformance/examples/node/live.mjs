@@ -15,13 +15,13 @@ export async function start(request) {
   return { node: name, address, node_id: node.id };
 }
 
-export function stop(name) {
+export async function stop(name, waitMs) {
   const node = nodes.get(name);
   nodes.delete(name);
-  return node ? node.stop() : {};
+  return node ? node.stop(waitMs) : {};
 }
 
-export function reset() {
-  for (const name of [...nodes.keys()]) stop(name);
+export async function reset() {
+  await Promise.all([...nodes.keys()].map((name) => stop(name, 0)));
   return {};
 }

@@ -1,6 +1,7 @@
 // A live node: an identity, its links, and the roles that it has.
 
 import crypto from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { spkiOf } from './certificate.mjs';
 import { Client } from './client.mjs';
 import { Drafter } from './drafter.mjs';
@@ -30,7 +31,7 @@ export class Node {
     this.timers = new Set();
     const target = model(config.target ?? 'tm-1:v=4096,s=7');
     const draft = model(config.draft ?? `${target.name},a=52429,d=1`);
-    const maxContext = config.max_context ?? 1048576;
+    const maxContext = config.max_context ?? 16384;
     this.roles = {};
     if (roles.includes('verifier')) this.roles.verifier = new Verifier({ target, maxNodes: config.max_nodes ?? 128, maxContext });
     if (roles.includes('leader')) this.roles.leader = new Leader(this);
@@ -120,7 +121,10 @@ export class Node {
     return this.server ? `127.0.0.1:${this.server.address().port}` : undefined;
   }
 
-  stop() {
+  /** Open sessions of a client may take `waitMs` longer. */
+  async stop(waitMs = 0) {
+    const end = Date.now() + waitMs;
+    while (this.roles.client?.busy && Date.now() < end) await sleep(10);
     this.stopped = true;
     for (const timer of this.timers) clearTimeout(timer);
     for (const role of Object.values(this.roles)) role.stop?.();
