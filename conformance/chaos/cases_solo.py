@@ -18,9 +18,11 @@ LATE = 0.015
 """Seconds that a piece is under way between leader and verifier, so that a stream takes its time."""
 
 
-async def small(t: Town, *, verifier_crashes: bool = False, drafters: int = 0) -> tuple[Node, Node, list[Node]]:
+async def small(
+    t: Town, *, verifier_crashes: bool = False, drafters: int = 0, **config: int
+) -> tuple[Node, Node, list[Node]]:
     """A leader, its verifier over a slow link, and drafters."""
-    leader = await t.node("a", Role.LEADER)
+    leader = await t.node("a", Role.LEADER, **config)
     verifier = await t.node("v", Role.VERIFIER, to=(leader,), crashes=verifier_crashes)
     verifier.wires["a"].slow(LATE)
     others = []
@@ -256,7 +258,7 @@ async def client_links_break(t: Town) -> None:
     "S-8", "L-7", "F-4",
 )  # fmt: skip
 async def client_stalls(t: Town) -> None:
-    leader, _, _ = await small(t)
+    leader, _, _ = await small(t, heartbeat_ms=3000)
     slow = await t.read(t.session(max_tokens=60), leader, name="slow")
     quick = await t.read(t.session(max_tokens=60), leader, name="quick")
     wire = await slow.wire(leader)

@@ -51,6 +51,8 @@ class Pool:
 
     def take(self) -> Mortal:
         """A process without nodes; it starts with its first request."""
+        # One that runs already costs nothing more.
+        self.idle.sort(key=lambda process: process.running)
         if self.idle:
             return self.idle.pop()
         process = Mortal(self.command, self.cwd)
