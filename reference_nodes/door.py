@@ -45,6 +45,8 @@ class Running:
     node: Node
     scope: trio.CancelScope
     over: trio.Event = field(default_factory=trio.Event)
+    reading: int = 0
+    """sessions that are neither complete nor failed"""
     outcomes: dict[bytes, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -65,7 +67,7 @@ class Door:
             case "start":
                 return await self.start(request)
             case "stop":
-                return {"ok": await self.stop(request["node"])}
+                return {"ok": await self.stop(request["node"], request.get("wait_ms", 0) / 1000)}
             case "reset":
                 for name in list(self.running):
                     await self.stop(name)
@@ -140,8 +142,12 @@ class Door:
                 if running is not None:
                     running.over.set()
 
-    async def stop(self, name: str) -> dict[str, Any]:
+    async def stop(self, name: str, wait: float = 0.0) -> dict[str, Any]:
+        """:param wait: seconds that a client's sessions may still take."""
         running = self.running.pop(name)
+        with trio.move_on_after(wait):
+            while running.reading:
+                await trio.sleep(0.05)
         outcomes = [{"session": session.hex(), **outcome} for session, outcome in running.outcomes.items()]
         running.scope.cancel()
         await running.over.wait()
@@ -166,12 +172,15 @@ class Door:
         wish = wanted.get("session", {})
         contract = contract_of(wish, wanted.get("target", TARGET), quorum=Role.VOTER in link.peer.roles)
         options = {"max_drafters": wish.get("max_drafters", 8), "origins": bool(wish.get("origins", 1))}
+        running.reading += 1
         try:
             opening = open_session(running.node, contract, leader=link.peer_id, patience=PATIENCE, **options)
             async with opening as session:
                 await self.follow(running, session)
         except NoLeader:
             return  # the link was lost before anything was asked
+        finally:
+            running.reading -= 1
 
     async def follow(self, running: Running, session: Session) -> None:
         try:

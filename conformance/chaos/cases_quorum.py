@@ -9,7 +9,7 @@ from conformance.chaos.players import Voice, either, voices
 from conformance.chaos.reader import Reader
 from conformance.chaos.registering import chaos_case
 from conformance.chaos.schedule import one_after_the_other
-from conformance.chaos.town import Node, Town
+from conformance.chaos.town import QUICK_MS, Node, Town
 from conformance.live.sessions import Session
 from conformance.verdict import Failed, Inconclusive
 from dsdproto.registry import Role
@@ -28,10 +28,10 @@ async def group(t: Town, *, crashes: str = "") -> tuple[Three, Node]:
     return nodes, verifier
 
 
-async def choir(t: Town, *, crashes: str = "") -> tuple[Three, list[Voice]]:
+async def choir(t: Town, *, crashes: str = "", **config: int) -> tuple[Three, list[Voice]]:
     """Three nodes that lead and vote. The first has a verifier that says one thing, the others one that says another:
     whoever loses what was committed, does not get it back by computing it again."""
-    nodes = await t.trio_of_voters(crashes=crashes)
+    nodes = await t.trio_of_voters(crashes=crashes, **config)
     spoken = voices(t)
     for node, voice in zip(nodes, (spoken[0], spoken[1], spoken[1])):
         await players.verifier(t, f"voice-{node.name}", node, voice, PACE)
@@ -99,7 +99,7 @@ async def committed_stays(t: Town) -> None:
     "Q-34", "Q-43", "Q-10", "S-8",
 )  # fmt: skip
 async def leader_cut_off(t: Town) -> None:
-    (a, b, c), spoken = await choir(t)
+    (a, b, c), spoken = await choir(t, heartbeat_ms=QUICK_MS)
     session, how = of_choir(t, spoken, max_tokens=80)
     reader = await t.read(session, a, **how)
     await reader.reached(10)
@@ -119,7 +119,7 @@ async def leader_cut_off(t: Town) -> None:
     "Q-10", "Q-13", "H-3", "S-8",
 )  # fmt: skip
 async def leader_frozen(t: Town) -> None:
-    (a, b, c), spoken = await choir(t)
+    (a, b, c), spoken = await choir(t, heartbeat_ms=QUICK_MS)
     session, how = of_choir(t, spoken, max_tokens=80)
     reader = await t.read(session, a, silence=1.5, **how)
     await reader.reached(10)
@@ -138,7 +138,7 @@ async def leader_frozen(t: Town) -> None:
     "Q-34", "Q-43", "H-3", "S-8",
 )  # fmt: skip
 async def leader_deaf(t: Town) -> None:
-    (a, b, c), spoken = await choir(t)
+    (a, b, c), spoken = await choir(t, heartbeat_ms=QUICK_MS)
     session, how = of_choir(t, spoken, max_tokens=80)
     reader = await t.read(session, a, **how)
     await reader.reached(10)
@@ -330,7 +330,7 @@ async def client_stays_away(t: Town) -> None:
     "S-8", "Q-31", "Q-34", "Q-61", "L-7", role=Role.VOTER, timeout=120.0,
 )  # fmt: skip
 async def storm_of_voters(t: Town) -> None:
-    nodes, spoken = await choir(t, crashes="abc")
+    nodes, spoken = await choir(t, crashes="abc", heartbeat_ms=QUICK_MS)
     readers = []
     for _ in range(3):
         session, how = of_choir(t, spoken, max_tokens=120)

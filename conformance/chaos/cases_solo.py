@@ -8,7 +8,7 @@ from conformance.chaos import players
 from conformance.chaos.reader import Reader
 from conformance.chaos.registering import chaos_case
 from conformance.chaos.schedule import one_after_the_other
-from conformance.chaos.town import Node, Town
+from conformance.chaos.town import QUICK_MS, Node, Town
 from conformance.live import hands
 from conformance.live.sessions import Model
 from conformance.verdict import Failed, Inconclusive
@@ -21,9 +21,9 @@ LATE = 0.015
 async def small(
     t: Town, *, verifier_crashes: bool = False, drafters: int = 0, **config: int
 ) -> tuple[Node, Node, list[Node]]:
-    """A leader, its verifier over a slow link, and drafters."""
-    leader = await t.node("a", Role.LEADER, **config)
-    verifier = await t.node("v", Role.VERIFIER, to=(leader,), crashes=verifier_crashes)
+    """A leader, its verifier over a slow link, and drafters. ``config`` is the verifier's."""
+    leader = await t.node("a", Role.LEADER)
+    verifier = await t.node("v", Role.VERIFIER, to=(leader,), crashes=verifier_crashes, **config)
     verifier.wires["a"].slow(LATE)
     others = []
     for number in range(1, 1 + drafters):
@@ -176,9 +176,9 @@ async def verifier_of_another_model(t: Town) -> None:
     "H-3", "L-4", "S-17",
 )  # fmt: skip
 async def verifier_silent(t: Town) -> None:
-    leader, first, _ = await small(t)
+    leader, first, _ = await small(t, heartbeat_ms=QUICK_MS)
     readers = [await t.read(t.session(max_tokens=40), leader) for _ in range(2)]
-    second = await t.node("w", Role.VERIFIER, to=(leader,))
+    second = await t.node("w", Role.VERIFIER, to=(leader,), heartbeat_ms=QUICK_MS)
     second.wires["a"].slow(LATE)
     await readers[0].reached(8)
     wire = first.wires["a"]
@@ -258,7 +258,7 @@ async def client_links_break(t: Town) -> None:
     "S-8", "L-7", "F-4",
 )  # fmt: skip
 async def client_stalls(t: Town) -> None:
-    leader, _, _ = await small(t, heartbeat_ms=3000)
+    leader, _, _ = await small(t)
     slow = await t.read(t.session(max_tokens=60), leader, name="slow")
     quick = await t.read(t.session(max_tokens=60), leader, name="quick")
     wire = await slow.wire(leader)
@@ -337,10 +337,10 @@ async def two_leaders(t: Town) -> None:
 )  # fmt: skip
 async def storm(t: Town) -> None:
     """One verifier stays well, so that no stream may fail."""
-    leader, first, _ = await small(t, verifier_crashes=True)
+    leader, first, _ = await small(t, verifier_crashes=True, heartbeat_ms=QUICK_MS)
     steady = await t.node("w", Role.VERIFIER, to=(leader,))
     steady.wires["a"].slow(2 * LATE)
-    mortal = await t.node("d1", Role.DRAFTER, to=(leader,), crashes=True)
+    mortal = await t.node("d1", Role.DRAFTER, to=(leader,), crashes=True, heartbeat_ms=QUICK_MS)
     other = await t.node("d2", Role.DRAFTER, to=(leader,), draft=t.model.drafter(40000, 2).name)
     readers = [await t.read(t.session(max_tokens=160), leader) for _ in range(4)]
     await one_after_the_other(

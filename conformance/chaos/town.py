@@ -33,8 +33,10 @@ from dsdproto.registry import CommitProfile, Role
 from dsdproto.wire.messages import ModelOffer
 
 VOCABULARY = 256
-HEARTBEAT_MS = 500
-"""A link that holds everything back is noticed after four of these."""
+HEARTBEAT_MS = 3000
+"""So long that a busy machine does not look like a dead one."""
+QUICK_MS = 500
+"""Where the case is about links that fall silent: they are noticed after four of these."""
 LINK_SECONDS = 5.0
 FORMING_SECONDS = 30.0
 """For the nodes of a case to find each other; beyond it the case proves nothing."""
@@ -98,11 +100,15 @@ class Node:
         self.town.tell(self.name, "killed")
         await trio.to_thread.run_sync(self.process.kill)
 
-    async def stop(self) -> dict[str, Any]:
-        """In good order. Gives what the testee answers: of a client, how its sessions went."""
+    async def stop(self, wait: float = 0.0) -> dict[str, Any]:
+        """In good order. Gives what the testee answers: of a client, how its sessions went.
+
+        :param wait: seconds that a client's sessions may still take.
+        """
         assert self.process is not None
         self.town.tell(self.name, "stopped")
-        answer = await self.town.ask(self.process, "stop", node=self.handle)
+        more = {"wait_ms": round(1000 * wait)} if wait else {}
+        answer = await self.town.ask(self.process, "stop", START_SECONDS + wait, node=self.handle, **more)
         self.address = None
         return answer
 
@@ -218,8 +224,9 @@ class Town:
             self._common = process
         return process
 
-    async def ask(self, process: Mortal, verb: str, **parameters: Any) -> dict[str, Any]:
-        seconds = self.trial.seconds(START_SECONDS)
+    async def ask(self, process: Mortal, verb: str, within: float = START_SECONDS, **parameters: Any) -> dict[str, Any]:
+        """One request; the answer's ``ok``. Raises Failed, or Unsupported where the testee says so."""
+        seconds = self.trial.seconds(within)
         try:
             answer = await trio.to_thread.run_sync(process.ask, {"verb": verb, **parameters}, seconds, self.trial.wire)
         except DoorBroken as error:
