@@ -45,6 +45,8 @@ class MemberHand:
     dismissed: int | None = None
     errors: list[Error] = field(default_factory=list)
     session: Session | None = None
+    current: int = 0
+    """the channel of the last ENLIST"""
     change: trio.Event = field(default_factory=trio.Event)
 
     until = VerifierHand.until
@@ -80,7 +82,10 @@ class MemberHand:
         base = log[:known]
         height = self.label[1]
         first = True
+        self.current = channel
         while (arrival := await self.peer.next(channel)) is not None:
+            if self.current != channel and not isinstance(arrival.message, Error):
+                continue  # the leader has enlisted this voter again meanwhile
             match arrival.message:
                 case Prepare() as prepare:
                     # The first one may repeat what the voter holds, for the vote (clause Q-33).
@@ -94,7 +99,7 @@ class MemberHand:
                     self.prepares.append(prepare)
                     vote = Vote(view=prepare.view, height=prepare.height, digest=prepare.digest)
                     said = await self.on_prepare(self, channel, prepare, vote) if self.on_prepare else vote
-                    if said is not None:
+                    if said is not None and channel in self.peer.channels.open:
                         await self.peer.send(said, channel, wild=self.on_prepare is not None)
                     self.note()
                 case Commit() as commit:

@@ -381,8 +381,8 @@ class Peer:
         )
 
     async def silent(self, channel: int, clause: str, seconds: float = 0.3) -> None:
-        """Nothing comes on ``channel`` for a while."""
-        with trio.move_on_after(self.trial.seconds(seconds)):
+        """Nothing comes on ``channel`` for a while, which patience does not make longer."""
+        with trio.move_on_after(seconds):
             arrival = await self.next(channel)
             got = described(arrival.message) if arrival else self.ended
             raise Failed(clause, f"{self.name}: something came on channel {channel} where nothing may", "nothing", got)
