@@ -42,7 +42,7 @@ export class Session {
 
   // --- verifier ---
 
-  #candidates() {
+  candidates() {
     const { contract, model } = this;
     const name = model?.name ?? contract.model;
     return this.leader
@@ -53,7 +53,7 @@ export class Session {
 
   assign() {
     if (this.over || this.verifier) return;
-    const all = this.#candidates();
+    const all = this.candidates();
     const fresh = all.filter(({ link }) => !this.failed.has(link));
     const load = ({ link }) => [...this.leader.sessions.values()].filter((one) => one.verifier?.link === link).length;
     const suits = ({ model }) => (this.contract.profile && !model.profile?.equals(this.contract.profile) ? 1 : 0);
@@ -109,7 +109,7 @@ export class Session {
   round() {
     const seat = this.verifier;
     if (this.over || !this.opened || !seat?.idle) return;
-    const hopeful = this.seats.some((one) => one.hopeful);
+    const hopeful = seat.assigned.max_nodes > 0 && this.seats.some((one) => one.hopeful);
     if (!this.trie.live && hopeful && !this.waited) {
       this.wait ??= setTimeout(() => {
         this.wait = null;

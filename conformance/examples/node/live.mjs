@@ -2,7 +2,7 @@
 
 import { Node } from './node.mjs';
 
-export const LIVE_ROLES = ['client', 'leader', 'drafter', 'verifier'];
+export const LIVE_ROLES = ['client', 'leader', 'drafter', 'verifier', 'voter'];
 
 const nodes = new Map();
 let count = 0;

@@ -12,6 +12,7 @@ import { FEATURES, ROLES, VERSION } from './registry.mjs';
 import { model } from './tm1.mjs';
 import { dial, listen } from './transport.mjs';
 import { Verifier } from './verifier.mjs';
+import { VoterRole } from './voter.mjs';
 
 const REDIAL_MS = [50, 100, 200, 400, 800, 1000]; // SEC-2
 const LIMITS = { max_payload: 1048576, max_channels: 1024 };
@@ -34,6 +35,7 @@ export class Node {
     const maxContext = config.max_context ?? 16384;
     this.roles = {};
     if (roles.includes('verifier')) this.roles.verifier = new Verifier({ target, maxNodes: config.max_nodes ?? 128, maxContext });
+    if (roles.includes('voter')) this.roles.voter = new VoterRole(this, config.store);
     if (roles.includes('leader')) this.roles.leader = new Leader(this);
     if (roles.includes('client')) this.roles.client = new Client(this, target, config.session);
     if (roles.includes('drafter')) this.roles.drafter = new Drafter({ model: draft, maxContext });
@@ -127,7 +129,7 @@ export class Node {
     while (this.roles.client?.busy && Date.now() < end) await sleep(10);
     this.stopped = true;
     for (const timer of this.timers) clearTimeout(timer);
-    for (const role of Object.values(this.roles)) role.stop?.();
+    for (const role of ['voter', 'leader', 'client']) this.roles[role]?.stop();
     for (const link of [...this.links]) link.leave();
     this.server?.close();
     return { sessions: this.roles.client?.outcomes() };

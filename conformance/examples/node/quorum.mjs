@@ -35,18 +35,17 @@ export function firstPrepare(view, chain, committed) {
 export function adopt({ contract, committed, n, own, reports }) {
   const counted = reports.filter(({ enlisted }) => enlisted.committed <= enlisted.position);
   if (counted.length < majorityOf(n) || !counted.some(({ member }) => member === own)) return null;
-  const best = counted
-    .map(({ enlisted }) => enlisted)
-    .reduce((a, b) => (b.view > a.view || (b.view === a.view && b.height > a.height) ? b : a));
+  const better = (a, b) => b.view > a.view || (b.view === a.view && b.height > a.height);
+  const { member, enlisted: best } = counted.reduce((a, b) => (better(a.enlisted, b.enlisted) ? b : a));
   const prefix = Prefix.ofContract(contract, committed);
   const known = prefix.position;
   prefix.grow(best.tokens);
-  const mismatch = (text) => refuse('LEDGER_MISMATCH', 'Q-31', text);
+  const mismatch = (whose, text) => Object.assign(refuse('LEDGER_MISMATCH', 'Q-31', text), { member: whose });
   if (prefix.position !== best.position || !prefix.digest.equals(best.digest)) {
-    throw mismatch(`the best log ends at ${best.position}, its tokens say ${prefix.position}`);
+    throw mismatch(member, `the best log ends at ${best.position}, its tokens say ${prefix.position}`);
   }
-  for (const { enlisted } of counted) {
-    if (enlisted.committed > prefix.position) throw mismatch(`${enlisted.committed} are said to be committed`);
+  for (const { member: whose, enlisted } of counted) {
+    if (enlisted.committed > prefix.position) throw mismatch(whose, `${enlisted.committed} are said to be committed`);
   }
   const again = prefix.position > known || best.finish !== undefined; // Q-32
   return { prefix, again, height: best.height + (again ? 1 : 0), finish: best.finish, counted };
