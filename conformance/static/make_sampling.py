@@ -196,6 +196,7 @@ def rows() -> dict[str, dict[int, str]]:
         "infinite": dict(enumerate(["7f800000", bits_of(1.0), "7f800000", MINUS_INF])),
         "sparse": {token: bits_of(x) for token, x in sparse},
         "wide": {token: bits_of((word % 65536 - 32768) / 2048) for token, word in enumerate(draws(4, 1024))},
+        "far": dict(enumerate(bits_of(x) for x in (0.0, 300.0, 1.5, -40.5))),
         "example": dict(enumerate(["3f800000", "40200000", "bdcccccd", "40100000", "40200000"])),
     }
 
@@ -252,7 +253,78 @@ def coupled() -> list[Vector]:
             request = compute("choose", row=pairs, **{**PLAIN, "temperature": heat}, seed=0, position=0)
             title = f"a row without an answer, at temperature {heat // 65536}: {name.replace('-', ' ')}"
             out.append(vector(f"choice/refused-{name}-{heat // 65536}", title, "S-SAMP-2", request, error="value"))
-    return out + scores()
+    return out + edges() + scores()
+
+
+def edges() -> list[Vector]:
+    """Rows that were looked for: equal scores of unequal logits; a sum of weights that just misses what is needed."""
+    out = []
+    for name, first in (("lower-id-has-the-higher-logit", True), ("lower-id-has-the-lower-logit", False)):
+        row, position = tie(first)
+        bits = {token: int(b, 16) for token, b in row.items()}
+        result = ref.choose(bits, PLAIN, 5, position)
+        if result["margin"] or result["token"] != min(row):
+            raise ValueError("no tie")
+        request = compute("choose", row=[[t, b] for t, b in row.items()], **PLAIN, seed=5, position=position)
+        title = f"equal scores: the lowest id wins, though the logits differ ({name.replace('-', ' ')})"
+        answer = {"token": result["token"], "margin": 0}
+        inner = {key: result[key] for key in ("candidates", "drops", "noise", "scores")}
+        out.append(vector(f"choice/equal-scores-{name}", title, "S-SAMP-7", request, ok=answer, intermediates=inner))
+    row, top_p, position = brink()
+    bits = {token: int(b, 16) for token, b in row.items()}
+    how = {**PLAIN, "top_p": top_p}
+    result = ref.choose(bits, how, 5, position)
+    request = compute("choose", row=[[t, b] for t, b in row.items()], **how, seed=5, position=position)
+    inner = {key: result[key] for key in ("candidates", "weights")}
+    title = "the weight of the first token misses `need` by less than the lower half of a product"
+    answer = {"token": result["token"], "margin": result["margin"]}
+    out.append(vector("choice/need-in-its-low-bits", title, "S-SAMP-7", request, ok=answer, intermediates=inner))
+    return out
+
+
+def tie(first_is_higher: bool) -> tuple[dict[int, str], int]:
+    """Two tokens, 3 and 8, whose scores at a position are equal: the noise makes up for the logits."""
+    high, low = (3, 8) if first_is_higher else (8, 3)
+    factor = ref.log2_e_q32()  # at temperature 1
+    for position in range(100_000):
+        gap = noise_of(position, low) - noise_of(position, high)
+        difference = -(-gap * 2**32 // factor)
+        # Below 1 a float32 has room for every multiple of 2^-24.
+        if 0 < difference < 2**24 and difference * factor // 2**32 == gap:
+            return {high: bits_of(0.0), low: bits_of(-difference / 2**24)}, position
+    raise ValueError("none found")
+
+
+def noise_of(position: int, token: int) -> int:
+    return ref.noise(ref.stream(5, 1, position, token // 4)[token % 4])
+
+
+def brink() -> tuple[dict[int, str], int, int]:
+    """Two tokens and a top_p: the first one's weight lies between floor(Z >> 16) * top_p and what is needed."""
+    one, factor = ref.weight(0), ref.log2_e_q32()
+    for top_p in range(40_000, 65_000):
+        for difference in around(top_p, one, factor):
+            second = ref.weight(difference * factor // 2**32)
+            total = one + second
+            if (total >> 16) * top_p <= one < total * top_p >> 16:
+                for position in range(1000):
+                    # The second token's noise is so much higher that it wins, if it stays.
+                    if noise_of(position, 8) - difference * factor // 2**32 > noise_of(position, 3):
+                        return {3: bits_of(0.0), 8: bits_of(-difference / 2**24)}, top_p, position
+    raise ValueError("none found")
+
+
+def around(top_p: int, one: int, factor: int) -> range:
+    """Differences of logits whose weight brings the need near the first one's."""
+    wanted = one * 65536 // top_p - one
+    low, high = 0, 2**24
+    while low < high:
+        middle = (low + high) // 2
+        if ref.weight(middle * factor // 2**32) > wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return range(max(0, low - 3), min(2**24, low + 3))
 
 
 def scores() -> list[Vector]:

@@ -47,7 +47,31 @@ def testmodel() -> list[Vector]:
         request = compute("tm1_stream", model=model, prompt=[11, 22, 33], **how, count=32)
         title = f"32 tokens of {model}, decoded alone: {name}"
         out.append(vector(f"tm1/stream-{name}", title, "S-TM1-3 S-SAMP-7 S-TM1-5", request, ok={"tokens": tokens}))
-    return out + names()
+    return out + brinks() + names()
+
+
+def brinks() -> list[Vector]:
+    """Chances met exactly: below `a` and `e` is yes, equal is no."""
+    prefix = [1, 2, 3]
+    context = ref.context_of(prefix)
+    agreement = ref.stream(7, 17, context, 1)[3] % 65536
+    end = ref.stream(7, 16, context, 0)[2] % 65536
+    models = {
+        "agrees-at-the-last-chance": {"a": agreement + 1, "d": 1},
+        "does-not-agree-at-its-chance": {"a": agreement, "d": 1},
+        "ends-at-the-last-chance": {"e": end + 1},
+        "does-not-end-at-its-chance": {"e": end},
+    }
+    out = []
+    for tag, more in models.items():
+        model = {**DEFAULTS, "s": 7, **more}
+        name = "tm-1:v=4096,s=7" + "".join(f",{key}={value}" for key, value in more.items())
+        row = ref.tm1_row(model, context)
+        answer = {"context": f"{context:016x}", "row": [[token, bits_of(row[token])] for token in sorted(row)]}
+        request = compute("tm1_row", model=name, prefix=prefix)
+        clauses = "S-TM1-4" if "a" in more else "S-TM1-3"
+        out.append(vector(f"tm1/row-{tag}", f"a row: {tag.replace('-', ' ')}", clauses, request, ok=answer))
+    return out
 
 
 def stream(model: str, prompt: list[int], how: dict[str, int], count: int) -> list[int]:
