@@ -27,7 +27,7 @@ export class CommitSeat extends CommitPlane {
     super.in(name, fields);
     if (name === 'ENLISTED') {
       clearTimeout(this.timer);
-      this.report = fields;
+      this.reported = fields;
       this.link.later(() => this.session.enlisted(this));
     }
     if (name === 'VOTE') {
@@ -86,7 +86,7 @@ export class LocalSeat {
   }
 
   #answer(type, fields) {
-    if (type === 'ENLISTED') this.report = fields;
+    if (type === 'ENLISTED') this.reported = fields;
     setImmediate(() => {
       if (this.closed) return;
       if (type === 'ENLISTED') this.session.enlisted(this);

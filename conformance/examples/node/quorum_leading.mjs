@@ -74,12 +74,12 @@ export class QuorumSession extends Session {
   /** A voter answered. */
   enlisted(seat) {
     if (this.over) return;
-    const report = seat.report;
+    const report = seat.reported;
     if (report.committed > report.position || (this.chain && !this.#holds(report))) {
       seat.refuse(refuse('LEDGER_MISMATCH', 'Q-31', 'a report that does not fit'));
       return;
     }
-    const answered = [...this.seats5.values()].filter((one) => one.report);
+    const answered = [...this.seats5.values()].filter((one) => one.reported);
     if (!this.seats5.has(this.own) && answered.length >= this.majority - 1) {
       const own = new LocalSeat(this, this.own, this.#enlisting(), this.leader.node.roles.voter);
       this.seats5.set(this.own, own);
@@ -97,7 +97,7 @@ export class QuorumSession extends Session {
   }
 
   #adopt(seats) {
-    const reports = seats.map((seat) => ({ member: seat.member, enlisted: seat.report }));
+    const reports = seats.map((seat) => ({ member: seat.member, enlisted: seat.reported }));
     const terms = { contract: this.contract, committed: this.known, n: this.members.length, own: this.own, reports };
     let chain;
     try {
@@ -167,14 +167,14 @@ export class QuorumSession extends Session {
   }
 
   #proposeAll() {
-    for (const seat of [...this.seats5.values()]) if (seat.report) this.#propose(seat);
+    for (const seat of [...this.seats5.values()]) if (seat.reported) this.#propose(seat);
   }
 
   /** */
   #propose(seat) {
     if (this.over || seat.end === this.chain.height) return;
     const { prefix, height, finish } = this.chain;
-    const from = seat.end === undefined ? seat.report.committed : seat.at;
+    const from = seat.end === undefined ? seat.reported.committed : seat.at;
     seat.end = height;
     seat.at = prefix.position;
     const fields = quorum.firstPrepare(this.view, { prefix, height, finish }, from);
@@ -272,7 +272,7 @@ export class QuorumSession extends Session {
 
   // a majority of voters enlisted.
   #watch() {
-    const enlisted = [...this.seats5.values()].filter((seat) => seat.report).length;
+    const enlisted = [...this.seats5.values()].filter((seat) => seat.reported).length;
     if (enlisted >= this.majority) {
       clearTimeout(this.resignation);
       this.resignation = null;
