@@ -1,0 +1,90 @@
+"""The second-language testee: Node.js from the documents alone, asked through the door that strangers use."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "conformance" / "examples" / "node"
+SAMPLE = (
+    "client/whole-stream",
+    "client/block-gap",
+    "client/resume-after-lost-link",
+    "drafter/credit-5",
+    "drafter/advance-off-path",
+    "drafter-link/certificate-expired",
+    "drafter-link/no-tickets",
+    "leader/solo-warm",
+    "leader/drafters-mixed",
+    "leader/verifier-dies",
+    "leader/quorum",
+    "leader-link/goodbye",
+    "verifier/tree-random",
+    "verifier/verify-stale-prefix",
+    "verifier/stop-token",
+    "voter/replaces-tail",
+    "voter/resume",
+    "voter/takeover-best-log",
+)
+"""Live cases of each role; ``-m slow`` runs them all."""
+
+
+def node_version() -> int:
+    """Major version of the Node.js that is installed; 0: none."""
+    if shutil.which("node") is None:
+        return 0
+    said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.match(r"v(\d+)\.", said)
+    return int(found.group(1)) if found else 0
+
+
+needs_node = pytest.mark.skipif(node_version() < 20, reason="there is no Node.js 20 or later here")
+
+
+def run_suite(report: Path, *which: str) -> dict[str, Counter[str]]:
+    """Runs the suite against the example; gives for each rung the verdicts and how often they came."""
+    testee = f"node '{EXAMPLE / 'testee.mjs'}'"
+    command = [sys.executable, "-m", "conformance", "run", "--exec", testee, "--json", str(report), "--quiet"]
+    command += ["--seed", "1", "--patience", "3", *which]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    verdicts: dict[str, Counter[str]] = {}
+    for case in json.loads(report.read_text())["cases"]:
+        verdicts.setdefault(str(case["rung"]), Counter())[case["verdict"]] += 1
+    return verdicts
+
+
+@needs_node
+def test_static_vectors_and_transcripts(tmp_path: Path) -> None:
+    verdicts = run_suite(tmp_path / "report.json", "--rung", "1", "--rung", "2")
+    assert set(verdicts) == {"1", "2"}
+    assert all(set(found) == {"PASS"} for found in verdicts.values()), verdicts
+
+
+@needs_node
+def test_a_sample_of_live_cases(tmp_path: Path) -> None:
+    which = [part for case in SAMPLE for part in ("--case", case)]
+    assert run_suite(tmp_path / "report.json", *which) == {"3": Counter(PASS=len(SAMPLE))}
+
+
+@needs_node
+@pytest.mark.slow
+def test_all_live_cases(tmp_path: Path) -> None:
+    found = run_suite(tmp_path / "report.json", "--rung", "3")["3"]
+    assert set(found) <= {"PASS", "SKIP"}, found
+
+
+def test_it_stands_on_the_standard_library_alone() -> None:
+    sources = sorted(EXAMPLE.glob("*.mjs"))
+    assert len(sources) > 20
+    for source in sources:
+        for name in re.findall(r"^(?:import|export) .*from '([^']+)';$", source.read_text(), re.MULTILINE):
+            assert name.startswith("node:") or (EXAMPLE / name).is_file(), f"{source.name} imports {name}"
