@@ -206,10 +206,8 @@ async def credit_zero(t: LiveTestee) -> None:
     "credit-lowered", "After the credit was lowered below the count nothing comes until there is room again", "D-6"
 )
 async def credit_lowered(t: LiveTestee) -> None:
-    peer = await t.connect(Role.LEADER)
-    work = await attach(peer, await t.session(max_tokens=80, temperature=0), await t.model(), credit=8, window=1)
-    await work.gather(2)
-    await settle(work)
+    work = await _drafted(t)
+    peer = work.peer
     count = work.outstanding
     await work.advance((), credit=1)
     await peer.alive("H-2")

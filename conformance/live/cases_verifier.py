@@ -306,7 +306,7 @@ async def one_id_twice(t: LiveTestee) -> None:
             await work.ask(work.session.ahead(1))
 
 
-async def _together(works: list[Assignment], rng: random.Random) -> None:
+async def _together(works: list[Assignment], rng: random.Random, within: float | None = None) -> None:
     """One VERIFY of each, in one piece for each link; then all verdicts, in any order."""
     asked = []
     by_peer: dict[Peer, bytes] = {}
@@ -319,7 +319,7 @@ async def _together(works: list[Assignment], rng: random.Random) -> None:
     for peer, data in by_peer.items():
         await peer.raw(data, "VERIFY of several sessions at once")
     for work, draft in asked:
-        await work.judge(draft)
+        await work.judge(draft, within=within)
 
 
 @verifier_case(
@@ -351,7 +351,7 @@ async def long_prompt(t: LiveTestee) -> None:
     prompt = tuple(t.rng.randrange(4, model.v) for _ in range(size))
     long = await assign(peer, await t.session(prompt=prompt, max_tokens=30))
     for _ in range(3):
-        await _together([long, short], t.rng)
+        await _together([long, short], t.rng, within=30.0)
 
 
 @verifier_case("long-frames-slowly", "ASSIGN and VERIFY byte by byte", "F-4", "V-10")
