@@ -12,6 +12,7 @@ from pathlib import Path
 from conformance import commands
 from conformance.case import Level, Rung
 from conformance.commands import CERTIFICATES, INTERRUPTED, PROG, USAGE
+from conformance.mutants import command as selftest
 from conformance.report.make import Keep, version
 from dsdproto.errors import DsdpError
 from dsdproto.registry import Role
@@ -81,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
     plain.add_argument("family", nargs="*", metavar="FAMILY", help="print these as JSON (default: what there is)")
     plain.add_argument("--write", type=Path, metavar="DIR", help="write them in full, one file for each family")
     plain.set_defaults(act=commands.vectors)
+
+    selftest.add(verbs)
 
     again = verbs.add_parser("report", help="render a JSON report again")
     again.add_argument("report", type=Path, metavar="REPORT.json")
@@ -160,6 +163,9 @@ def _outputs(command: argparse.ArgumentParser) -> None:
     if command.prog.endswith("run"):
         group.add_argument("--json", type=Path, metavar="FILE", help="all of it (report.schema.json)")
     group.add_argument("--html", type=Path, metavar="FILE", help="one page for people, self-contained")
+    group.add_argument(
+        "--selftest", type=Path, metavar="FILE", help="what `selftest --json` printed: the kill matrix goes into the page"
+    )
     group.add_argument("--badges", type=Path, metavar="DIR", help="one SVG for each rung, for your project's page")
     group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML for continuous integration")
 

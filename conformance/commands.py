@@ -19,10 +19,11 @@ from conformance.case import Level, Registry, Rung
 from conformance.clauses import known
 from conformance.coverage import coverage, pending
 from conformance.expectations import read as read_expectations
+from conformance.mutants.results import SelfTest
 from conformance.report.compare import compare
 from conformance.report.compare import text as comparison_text
 from conformance.report.make import report
-from conformance.report.model import Report, plain
+from conformance.report.model import Report, ReportError, built, plain
 from conformance.report.terminal import TerminalProgress, summary
 from conformance.runner import Options, Runner
 from conformance.selection import Selection
@@ -69,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         suite=registry,
         roles=selection.roles,
     )
+    made = _with_selftest(made, options.selftest)
     if options.json:
         made.save(options.json)
     _render(made, options)
@@ -206,6 +208,17 @@ def vectors(options: argparse.Namespace) -> int:
 # ---------------------------------------------------------------- report, compare, issue
 
 
+def _with_selftest(made: Report, path: Path | None) -> Report:
+    """Raises ReportError for a file that is none."""
+    if path is None:
+        return made
+    try:
+        found = built(SelfTest, json.loads(path.read_text("utf-8")), str(path))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ReportError(f"{path}: no JSON: {error}") from error
+    return replace(made, selftests=[found])
+
+
 def _render(made: Report, options: argparse.Namespace) -> None:
     if options.html:
         from conformance.report.html import page
@@ -224,7 +237,7 @@ def _render(made: Report, options: argparse.Namespace) -> None:
 
 
 def render(options: argparse.Namespace) -> int:
-    made = Report.load(options.report)
+    made = _with_selftest(Report.load(options.report), options.selftest)
     _render(made, options)
     print(summary(made, colour=_colour(sys.stdout)), end="")
     return PASSED if made.passed else FAILED

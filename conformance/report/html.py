@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from conformance.case import Rung
 from conformance.clauses import Clause, known
+from conformance.mutants.results import SelfTest
 from conformance.report.annotate import Row, rows
 from conformance.report.model import CaseReport, Report
 from conformance.report.prose import html as prose
@@ -86,10 +87,24 @@ def page(report: Report) -> str:
             css=Markup(_read("page.css")),
             script=Markup(_read("page.js")),
             headline=headline(report),
+            selftests=[_selftest(found) for found in report.selftests],
         )
         .strip()
         + "\n"
     )
+
+
+def selftest_page(found: SelfTest) -> str:
+    """The kill matrix as a page of its own."""
+    template = _template("page.alone.html.j2")
+    return template.render(tested=found, section=_selftest(found), css=Markup(_read("page.css"))).strip() + "\n"
+
+
+def _selftest(found: SelfTest) -> Markup:
+    def pill(verdict: str, text: str) -> Markup:
+        return Markup('<span class="pill v-{}">{}</span>').format(verdict, text)
+
+    return Markup(_template("page.selftest.html.j2").render(tested=found, pill=pill))
 
 
 def headline(report: Report) -> str:
@@ -162,8 +177,8 @@ def _read(name: str) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template(name: str = "page.html.j2") -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.from_string(_read("page.html.j2"))
+    return environment.from_string(_read(name))

@@ -18,11 +18,14 @@ from typing import Any, TypeVar
 
 from conformance.case import Rung
 from conformance.clauses import Clause, Level
+from conformance.mutants.results import SelfTest
 from conformance.verdict import FAILS_THE_RUN, Finding, Verdict
 from dsdproto.errors import DsdpError
 from dsdproto.registry import Role
 
 FORMAT = 1
+LATER = frozenset({"selftests"})
+"""Keys that reports of format 1 did not have from the beginning."""
 T = TypeVar("T")
 
 
@@ -145,6 +148,8 @@ class Report:
     badges: list[Badge]
     cases: list[CaseReport]
     clauses: list[Clause] = field(default_factory=list)
+    selftests: list[SelfTest] = field(default_factory=list)
+    """At most one: of the suite itself, so that a reader knows what a pass is worth."""
 
     @property
     def ok(self) -> bool:
@@ -276,9 +281,10 @@ def built(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         _must(isinstance(value, dict), where, "an object")
         hints = typing.get_type_hints(kind)
-        missing = [item.name for item in dataclasses.fields(kind) if item.name not in value]
+        missing = [name for name in _names(kind) if name not in value and name not in LATER]
         _must(not missing, where, f"`{missing[0]}`" if missing else "")
-        return kind(**{name: built(hints[name], value[name], f"{where}.{name}") for name in _names(kind)})
+        there = [name for name in _names(kind) if name in value]
+        return kind(**{name: built(hints[name], value[name], f"{where}.{name}") for name in there})
     if kind is float:
         _must(type(value) in (int, float), where, "a number")
         return float(value)
