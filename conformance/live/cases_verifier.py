@@ -346,7 +346,7 @@ async def batch_over_links(t: LiveTestee) -> None:
 async def long_prompt(t: LiveTestee) -> None:
     peer = await t.connect(Role.LEADER)
     model = await t.model()
-    size = min(await t.max_context() - 20, 20_000)
+    size = min(await t.max_context() - 40, 6000)
     short = await assign(peer, await t.session(max_tokens=30))
     prompt = tuple(t.rng.randrange(4, model.v) for _ in range(size))
     long = await assign(peer, await t.session(prompt=prompt, max_tokens=30))
