@@ -206,6 +206,7 @@ async def parity(t: LiveTestee) -> None:
     "Over a link that it dialed the testee does its work like over any other",
     "CH-1",
     "C-9",
+    "DI-13",
     needs=PEERS,
 )
 async def works(t: LiveTestee) -> None:
