@@ -23,24 +23,31 @@ async def with_bystander(t: LiveTestee, act: Callable[[Peer], Awaitable[None]]) 
     """``act`` on a link where another session is at work, which must not notice (clause E-3)."""
     peer = await t.connect(Role.LEADER)
     bystander = await attach(peer, await t.session(max_tokens=80), await t.model(), credit=6)
-    await bystander.propose()
+    await bystander.works()
     await act(peer)
     try:
         await bystander.advance(bystander.session.other(bystander.session.tokens))
-        await bystander.gather(1)
+        await bystander.works()
     except Failed as failed:
         said = f"a session that had nothing to do with the refusal suffers: {failed.finding.said}"
         raise Failed("E-3", said, failed.finding.wanted, failed.finding.got) from failed
 
 
+CREDIT_AT_MOST = 64
+"""No drafter of these cases is given more."""
+
+
 async def refused(peer: Peer, channel: int, clause: str, *codes: ErrorCode) -> None:
-    """As Peer.refused, but proposals may still be on their way."""
+    """As Peer.refused, but proposals may still be on their way: as many as there is credit for."""
+    nodes = 0
     while True:
-        arrival = await peer.next(channel)
-        if arrival is not None and isinstance(arrival.message, Propose):
+        arrival = await peer.anything(channel, clause, "ERROR")
+        if isinstance(arrival.message, Propose):
+            nodes += len(arrival.message.tokens)
+            if nodes > CREDIT_AT_MOST:
+                raise Failed(clause, "the drafter goes on as if nothing had been wrong", "ERROR", arrival.message)
             continue
-        if arrival is not None:
-            peer._inbox.insert(0, arrival)
+        peer._inbox.insert(0, arrival)
         await peer.refused(channel, clause, *codes)
         return
 
@@ -187,6 +194,11 @@ _advance_refused(
     "unknown-node",
     "A `ref` that is no node of this channel is refused",
     lambda w: Advance(position=w.session.position + 1, ref=len(w.nodes) + 100, tokens=()),
+)
+_advance_refused(
+    "unknown-node-then-tokens",
+    "An unknown `ref` is refused also where the position is that of the tokens alone",
+    lambda w: Advance(position=w.session.position + 1, ref=len(w.nodes) + 100, tokens=_one(w)),
 )
 _advance_refused(
     "node-behind",

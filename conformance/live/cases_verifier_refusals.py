@@ -378,6 +378,21 @@ async def beyond_context(t: LiveTestee) -> None:
     await peer.refused(work.channel, "V-5", PROPOSAL)
 
 
+@verifier_case(
+    "verify-no-cbor",
+    "Bytes that are no CBOR end the connection, also on the channel of a session",
+    "E-2",
+    "B-4",
+    bracket=True,
+)
+async def verify_no_cbor(t: LiveTestee) -> None:
+    for payload in ("bf0101ff", "a1017800", "a1"):
+        peer = await t.connect(Role.LEADER)
+        work = await assign(peer, await t.session())
+        await peer.frame(MessageType.VERIFY, work.channel, bytes.fromhex(payload), "no CBOR of this protocol")
+        await peer.refused(0, "E-2", ErrorCode.CBOR_NOT_DETERMINISTIC, ErrorCode.CBOR_MALFORMED)
+
+
 @verifier_case("verify-while-waiting", "A second VERIFY before the VERDICT is refused", "V-3", "E-3", bracket=True)
 async def while_waiting(t: LiveTestee) -> None:
     """Where the testee is so quick that the verdict is out before, the second one has a round or a base too old."""
@@ -389,9 +404,7 @@ async def while_waiting(t: LiveTestee) -> None:
         twice = encode_message(work.channel, work.request(work.session.ahead(2))) * 2
         await peer.raw(twice, "the same VERIFY twice, in one piece")
         while True:
-            arrival = await peer.next(work.channel)
-            if arrival is None:
-                raise Failed("V-3", "the connection ended", "ERROR on the channel", peer.ended)
+            arrival = await peer.anything(work.channel, "V-3", "ERROR")
             if isinstance(arrival.message, Error):
                 break
             if not isinstance(arrival.message, Verdict) or arrival.message.round != 1:

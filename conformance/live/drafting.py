@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from conformance.live.peer import Peer, described
 from conformance.live.sessions import Model, Session
-from conformance.verdict import Failed
+from conformance.verdict import Failed, Unsupported
 from dsdproto.registry import Feature
 from dsdproto.wire.messages import Advance, Attach, Attached, Detach, Propose
 
@@ -43,10 +43,30 @@ class Attachment:
         return sum(len(node) > len(root) and node[: len(root)] == root for node in self.nodes)
 
     async def propose(self, *, within: float | None = None) -> Propose:
-        """The next PROPOSE, which has to be legal."""
-        message = await self.peer.expect(Propose, self.channel, "D-16", within=within)
+        """The next PROPOSE, which has to be legal. Raises Unsupported where the testee never drafted anything: to
+        propose at all is a SHOULD (clause D-16)."""
+        site = self.peer.site
+        drafts = site is None or site.drafts is not False
+        try:
+            message = await self.peer.expect(Propose, self.channel, "D-16", within=within if drafts else 0.2)
+        except Failed:
+            if site is None or site.drafts or self.nodes or self.peer.ended or self.peer.waiting(self.channel):
+                raise
+            site.drafts = False
+            raise Unsupported("the drafter proposes nothing; that is a SHOULD (D-16)") from None
+        if site is not None:
+            site.drafts = True
         self.book(message)
         return message
+
+    async def works(self, count: int = 1) -> None:
+        """The drafter proposes, or, where it never does, is there and follows."""
+        try:
+            await self.gather(count)
+        except Unsupported:
+            await self.advance(self.session.ahead(1))
+            await self.peer.alive("H-2")
+            await self.peer.silent(self.channel, "D-7", 0.1)
 
     async def gather(self, count: int) -> None:
         """Until that many nodes are outstanding."""

@@ -35,9 +35,9 @@ async def drafter(t: LiveTestee) -> None:
     """A session in which something is proposed, and something more after an ADVANCE."""
     peer = await t.connect(Role.LEADER, name="bracket")
     work = await attach(peer, await t.session(max_tokens=40), await t.model())
-    await work.propose()
+    await work.works()
     await work.advance(work.session.other(work.session.tokens))
-    await work.gather(1)
+    await work.works()
     await work.detach()
     await peer.leave()
 

@@ -109,6 +109,8 @@ class Peer:
         self.identity = identity
         self.hello = hello
         """what this side says, grease left out"""
+        self.site: Any = None
+        """what all trials of the run share, where the suite dialed (:class:`conformance.live.testee.Site`)"""
         self.dialer = dialer
         self.manual = False
         """PING and STATUS_REQUEST go to the case and are not answered"""
@@ -324,6 +326,18 @@ class Peer:
             if self.ended:
                 return None
             await self._pulse.wait()
+
+    async def anything(self, channel: int, clause: str, wanted: str) -> Arrival:
+        """The next message on ``channel``, whatever it is; :class:`Failed` by ``clause`` if none comes in time."""
+        seconds = self.trial.seconds()
+        with trio.move_on_after(seconds):
+            arrival = await self.next(channel)
+            if arrival is None:
+                said = f"{self.name} waits for {wanted} on channel {channel}, but the connection ended"
+                raise Failed(clause, said, wanted, self.ended)
+            return arrival
+        said = f"{self.name} waits for {wanted} on channel {channel}, and nothing came within {seconds:.1f} s"
+        raise Failed(clause, said, wanted, "nothing")
 
     async def opening(
         self, kind: type[M], clause: str, match: Callable[[M], bool] = lambda _: True, *, within: float | None = None

@@ -98,6 +98,8 @@ class Site:
     changed: trio.Event = field(default_factory=trio.Event)
     locks: dict[str, trio.Lock] = field(default_factory=dict)
     made: int = 0
+    drafts: bool | None = None
+    """whether a drafter under test has proposed anything in this run; None: nobody waited for it yet"""
 
     def lock(self, name: str) -> trio.Lock:
         return self.locks.setdefault(name, trio.Lock())
@@ -187,6 +189,7 @@ class LiveTestee:
         peer = Peer(name, self.trial, stream, identity, said, dialer=dialer)
         what = "connected" if dialer else "was dialed"
         self.trial.wire.event(name, f"{what} as {name}, node {identity.node_id.hex()[:8]}")
+        peer.site = self.site
         self.peers.append(peer)
         self.nursery.start_soon(peer.read)
         if greet:

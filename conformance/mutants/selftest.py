@@ -70,7 +70,7 @@ def selftest(
             answers[key] = done.result()
             tell(_line(key, answers[key], len(answers), len(orders)))
         again = {
-            pool.submit(carry_out, replace(orders["mutant", each.name], ids=())): each.name
+            pool.submit(carry_out, replace(orders["mutant", each.name], ids=(), patience=patience)): each.name
             for each in mutants
             if each.role != EXEC and _survives(each, answers["mutant", each.name])
         }

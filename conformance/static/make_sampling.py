@@ -217,6 +217,8 @@ SETTINGS = {
     "both": {"temperature": 45875, "top_k": 20, "top_p": 62259},
     "half-of-the-mass": {**PLAIN, "top_p": 32768},
     "example": {"temperature": 52429, "top_k": 4, "top_p": 62259},
+    # What top-k takes away counts no more for top-p: in the other order, or of the whole mass, more tokens stay.
+    "top-p-of-top-k": {**PLAIN, "top_k": 4, "top_p": 26214},
 }  # on `equal`, half of the mass is reached exactly
 
 
