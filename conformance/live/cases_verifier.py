@@ -108,7 +108,11 @@ async def seeds(t: LiveTestee) -> None:
 
 
 @verifier_case(
-    "chain-right", "A chain that is right throughout is accepted whole, and one token more", "V-10", "S-SAMP-12"
+    "chain-right",
+    "A chain that is right throughout is accepted whole, and one token more",
+    "V-10",
+    "S-SAMP-12",
+    "S-SAMP-9",
 )
 async def chain_right(t: LiveTestee) -> None:
     peer = await t.connect(Role.LEADER)

@@ -1,5 +1,6 @@
 """Mutants of leaders and voters: rounds, the trie's books, commits (SPEC.md, 11, 14, 16)."""
 
+# ruff: noqa: E501 (pieces of source stand as they are)
 from __future__ import annotations
 
 from conformance.mutants.kinds import Mutant

@@ -1,5 +1,6 @@
 """Mutants of connections: TLS, the handshake, channels, errors, heartbeats (SPEC.md, 4, 6, 8). Played by a verifier."""
 
+# ruff: noqa: E501 (pieces of source stand as they are)
 from __future__ import annotations
 
 from conformance.mutants.kinds import Mutant
@@ -45,13 +46,13 @@ MUTANTS = (
           Patch("dsdproto.versions", "if feature in theirs and feature not in GREASE_FEATURES)", "if feature not in GREASE_FEATURES)")),
     _link("ready-any-digest", "takes READY with any digest", "C-6", ("ready-of-another", "ready-with-grease"),
           Patch(CONNECTION, "if ready.negotiated != self._digest():", "if False:")),
-    _link("ready-too-early", "says READY right behind its HELLO", "C-3", ("verifier/greedy",),
+    _link("ready-too-early", "says READY right behind its HELLO", "C-6", ("features-none", "verifier/greedy"),
           Patch(CONNECTION, "        if side is Side.ACCEPTOR:\n            self._send_hello()\n",
                 "        if side is Side.ACCEPTOR:\n            self._send_hello()\n            self._emit(0, m.Ready(negotiated=bytes(32)))\n"),
           hopeless=True),
     _link("traffic-before-ready", "takes traffic before READY", "C-4", ("traffic-before-ready",),
           Patch(CONNECTION, "if not self.open and frame.type not in _HANDSHAKE_TYPES:", "if False:")),
-    _link("hangs-up-on-everything", "hangs up at the first byte that it is sent", "E-1",
+    _link("hangs-up-on-everything", "hangs up at the first byte that it is sent", "E-3",
           ("verifier/greedy", "types-even", "version-too-new", "verifier/assign-model"),
           Patch(CONNECTION, "        if data:\n            self._heard = now\n", "        if data:\n            return self._down(\"enough\")\n"),
           hopeless=True),

@@ -1,5 +1,6 @@
 """Mutants of the arithmetic: names, randomness, sampling, verdicts, majorities (SPEC.md, 9, 13, 16, 17)."""
 
+# ruff: noqa: E501 (pieces of source stand as they are)
 from __future__ import annotations
 
 from conformance.mutants.kinds import EXEC, Mutant
@@ -11,7 +12,7 @@ PHILOX = "dsdproto.sampling.philox"
 WALK = "dsdproto.sampling.walk"
 
 MUTANTS = (
-    Mutant("coupling-rounds-logits", "rounds logits to the nearest instead of down", "S-SAMP-5", EXEC,
+    Mutant("coupling-rounds-logits", "rounds logits to the nearest instead of down", "S-SAMP-6", EXEC,
            ("fixed/logit-floor-of-negatives", "fixed/logit-floor-of-positives"),
            (Patch(FIXED, "    return math.floor(logit * ONE)\n", "    return math.floor(logit * ONE + 0.5)\n"),)),
     Mutant("coupling-rounds-drops", "rounds the product of difference and factor up", "S-SAMP-7", EXEC,
@@ -20,7 +21,7 @@ MUTANTS = (
                   "return min(-(-difference * factor >> 32), DROP_MAX)"),
             Patch(FIXED, "(np.minimum(differences, reach) * factor) >> 32)",
                   "-(-np.minimum(differences, reach) * factor >> 32))"))),
-    Mutant("coupling-noise-in-floats", "computes the noise in floating point", "S-SAMP-4", EXEC,
+    Mutant("coupling-noise-in-floats", "computes the noise in floating point", "S-SAMP-5", EXEC,
            ("fixed/noise-drawn", "fixed/noise-table-borders"),
            (Patch(FIXED, "    odd = 2 * word + 1\n    if word",
                   "    odd = 2 * word + 1\n    return round(-math.log2(-math.log2(odd / 2**33)) * ONE)\n    if word"),)),
@@ -49,8 +50,8 @@ MUTANTS = (
            ("prefix/one-token", "prefix/three-tokens"),
            (Patch("dsdproto.prefix", "_pack_token = Struct(\">I\").pack\n",
                   "def _pack_token(token): return (token & 0xFFFFFF).to_bytes(3, \"big\")\n"),)),
-    Mutant("prefix-little-endian", "hashes tokens with their low byte first", "S-PFX-1", "verifier",
-           ("verifier/greedy",), (Patch("dsdproto.prefix", "Struct(\">I\")", "Struct(\"<I\")"),), hopeless=True),
+    Mutant("prefix-little-endian", "hashes tokens with their low byte first", "S-PFX-1", EXEC,
+           ("prefix/three-tokens", "prefix/large-tokens"), (Patch("dsdproto.prefix", "Struct(\">I\")", "Struct(\"<I\")"),)),
     Mutant("walk-one-position", "draws all tokens of a walk at the position of the first", "S-SAMP-12", EXEC,
            ("verdict/chain-all-right",),
            (Patch(WALK, "position + len(committed), ids)", "position, ids)"),)),

@@ -1,5 +1,6 @@
 """Mutants of verifiers, drafters and clients (SPEC.md, 9 to 13)."""
 
+# ruff: noqa: E501 (pieces of source stand as they are)
 from __future__ import annotations
 
 from conformance.mutants.kinds import Mutant

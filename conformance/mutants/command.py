@@ -15,9 +15,9 @@ from conformance.report.model import plain
 
 PASSED, FAILED = 0, 1
 ABOUT = """\
-The suite against itself: nodes that are broken on purpose, each of which has to be found out by the cases that are meant
-for it, and nodes that are odd but legal, which have to pass. The unchanged node has to pass all of these cases, or a
-kill would prove nothing. `python -m conformance.mutants NAME` runs one of them by itself.
+The suite against itself: nodes that are broken on purpose, each of which has to be found out by the cases that are
+meant for it, and nodes that are odd but legal, which have to pass. The unchanged node has to pass all of these cases,
+or a kill would prove nothing. `python -m conformance.mutants NAME` runs one of them by itself.
 """
 EXAMPLES = """\
 exit status: 0 every mutant was killed and every odd node passed; 1 otherwise.
@@ -34,7 +34,11 @@ def add(verbs: Any) -> None:
     """Puts the command among the others."""
     form = argparse.RawDescriptionHelpFormatter
     parser = verbs.add_parser(
-        "selftest", help="the suite against broken and odd nodes", description=ABOUT, epilog=EXAMPLES, formatter_class=form
+        "selftest",
+        help="the suite against broken and odd nodes",
+        description=ABOUT,
+        epilog=EXAMPLES,
+        formatter_class=form,
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these mutants and odd nodes")
     parser.add_argument("--list", action="store_true", dest="show", help="what there is, and what it is meant to show")
@@ -102,10 +106,11 @@ def text(found: SelfTest) -> str:
             lines.append(f"the unchanged node ({control.role}) does not pass: {control.trouble}")
             lines += [f"    {case}: {reason}" for case, reason in control.failed.items()]
     asked = sum(sum(control.counts.values()) for control in found.controls)
+    passed = sum(control.counts.get("PASS", 0) for control in found.controls)
     lines += [
         f"{found.mutants_killed} of {found.mutants} mutants killed by the cases meant for them; "
         f"{found.odd_passed} of {found.odd} odd nodes passed; "
-        f"the unchanged nodes passed {sum(control.counts.get('PASS', 0) for control in found.controls)} of {asked} cases",
+        f"the unchanged nodes passed {passed} of {asked} cases",
         f"seed {found.seed}, {found.seconds:.0f} s",
     ]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from conformance.clauses import document
 from conformance.mutants.kinds import EXEC, Mutant, Odd
 from conformance.mutants.results import FATAL, Control, Kill, OddResult, SelfTest
 from conformance.mutants.table import MUTANTS, ODD
-from conformance.mutants.trial_runs import PROBES, Answer, Order, carry_out, chosen
+from conformance.mutants.trial_runs import PROBES, Answer, Order, carry_out
 from dsdproto.errors import DsdpError
 
 WRONG = ("FAIL", "WARN", "XPASS", "ERROR", "INCONCLUSIVE")
@@ -42,7 +42,13 @@ def select(names: Sequence[str]) -> tuple[list[Mutant], list[Odd]]:
 
 
 def selftest(
-    names: Sequence[str] = (), *, version: str, seed: int, jobs: int, patience: float = 1.0, tell: Tell = lambda line: None
+    names: Sequence[str] = (),
+    *,
+    version: str,
+    seed: int,
+    jobs: int,
+    patience: float = 1.0,
+    tell: Tell = lambda line: None,
 ) -> SelfTest:
     """Every mutant against its cases, every odd node against its role's, the unchanged nodes against all of them.
 
@@ -117,7 +123,8 @@ def _survives(mutant: Mutant, answer: Answer) -> bool:
 
 def _kill(mutant: Mutant, answer: Answer, whole: Answer | None) -> Kill:
     meant = {case: answer.verdicts.get(case, "SKIP") for case in mutant.killers}
-    others = [case for case, verdict in (whole.verdicts if whole else {}).items() if verdict in FATAL and case not in meant]
+    asked = whole.verdicts if whole else {}
+    others = [case for case, verdict in asked.items() if verdict in FATAL and case not in meant]
     return Kill(
         name=mutant.name,
         breaks=mutant.breaks,
@@ -134,7 +141,13 @@ def _kill(mutant: Mutant, answer: Answer, whole: Answer | None) -> Kill:
 
 
 def _wrong(answer: Answer) -> dict[str, str]:
-    return {case: f"{verdict}: {answer.reasons.get(case, '')}" for case, verdict in answer.verdicts.items() if verdict in WRONG}
+    return _said(answer, lambda verdict: verdict in WRONG)
+
+
+def _said(answer: Answer, of: Callable[[str], bool]) -> dict[str, str]:
+    return {
+        case: f"{verdict}: {answer.reasons.get(case, '')}" for case, verdict in answer.verdicts.items() if of(verdict)
+    }
 
 
 def _odd(odd: Odd, answer: Answer) -> OddResult:
@@ -144,9 +157,7 @@ def _odd(odd: Odd, answer: Answer) -> OddResult:
 
 
 def _control(kind: str, answer: Answer) -> Control:
-    failed = {
-        case: f"{verdict}: {answer.reasons.get(case, '')}" for case, verdict in answer.verdicts.items() if verdict != "PASS"
-    }
+    failed = _said(answer, lambda verdict: verdict != "PASS")
     return Control(kind, dict(Counter(answer.verdicts.values())), failed, answer.trouble, round(answer.seconds, 2))
 
 
@@ -157,4 +168,4 @@ def _line(key: tuple[str, str], answer: Answer, done: int, total: int) -> str:
     return f"{done}/{total} {what} {name}: {said} ({answer.seconds:.1f} s)"
 
 
-__all__ = ["UnknownName", "chosen", "controls", "select", "selftest"]
+__all__ = ["UnknownName", "controls", "select", "selftest"]
