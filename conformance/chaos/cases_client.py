@@ -86,7 +86,7 @@ async def client_loses_leader(t: Town) -> None:
     "Q-53", "S-8", "S-10", role=Role.CLIENT,
 )  # fmt: skip
 async def client_resumes(t: Town) -> None:
-    nodes = await t.trio_of_voters(crashes="a")
+    nodes = await t.voters(crashes="a")
     verifier = await t.node("v", Role.VERIFIER, to=nodes)
     for wire in verifier.wires.values():
         wire.slow(LATE)

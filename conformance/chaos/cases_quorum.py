@@ -16,22 +16,22 @@ from dsdproto.registry import Role
 
 LATE = 0.015
 PACE = 0.03
-Three = tuple[Node, Node, Node]
+Nodes = tuple[Node, ...]
 
 
-async def group(t: Town, *, crashes: str = "") -> tuple[Three, Node]:
-    """Three nodes that lead and vote, and a verifier that all of them can use, over slow links."""
-    nodes = await t.trio_of_voters(crashes=crashes)
+async def group(t: Town, *, crashes: str = "") -> tuple[Nodes, Node]:
+    """Nodes nodes that lead and vote, and a verifier that all of them can use, over slow links."""
+    nodes = await t.voters(crashes=crashes)
     verifier = await t.node("v", Role.VERIFIER, to=nodes)
     for wire in verifier.wires.values():
         wire.slow(LATE)
     return nodes, verifier
 
 
-async def choir(t: Town, *, crashes: str = "", **config: int) -> tuple[Three, list[Voice]]:
-    """Three nodes that lead and vote. The first has a verifier that says one thing, the others one that says another:
+async def choir(t: Town, *, crashes: str = "", **config: int) -> tuple[Nodes, list[Voice]]:
+    """Nodes nodes that lead and vote. The first has a verifier that says one thing, the others one that says another:
     whoever loses what was committed, does not get it back by computing it again."""
-    nodes = await t.trio_of_voters(crashes=crashes, **config)
+    nodes = await t.voters(crashes=crashes, **config)
     spoken = voices(t)
     for node, voice in zip(nodes, (spoken[0], spoken[1], spoken[1])):
         await players.verifier(t, f"voice-{node.name}", node, voice, PACE)
@@ -224,9 +224,7 @@ async def everybody_restarts(t: Town) -> None:
     async with trio.open_nursery() as nursery:
         for node in nodes:
             nursery.start_soon(node.crash)
-    async with trio.open_nursery() as nursery:
-        for node in nodes:
-            nursery.start_soon(node.start)
+    await t.start(*nodes)
     await reader.finished()
     await agreed(t, reader, nodes)
 
@@ -346,10 +344,7 @@ async def storm_of_voters(t: Town) -> None:
     "Q-1", "Q-34", "Q-31", "S-8", role=Role.VOTER,
 )  # fmt: skip
 async def five_voters(t: Town) -> None:
-    nodes: list[Node] = []
-    for name in "abcde":
-        made = await t.node(name, Role.LEADER, Role.VOTER, to=tuple(nodes), crashes=name in "ab", group_size=5)
-        nodes.append(made)
+    nodes = await t.voters("abcde", crashes="ab", group_size=5)
     spoken = voices(t)
     for number, node in enumerate(nodes):
         await players.verifier(t, f"voice-{node.name}", node, spoken[min(number, 1)], PACE)
@@ -363,4 +358,4 @@ async def five_voters(t: Town) -> None:
     await nodes[1].crash()
     await reader.finished()
     changed_hands(reader)
-    await agreed(t, reader, tuple(nodes))
+    await agreed(t, reader, nodes)

@@ -192,12 +192,21 @@ class Town:
             await made.start()
         return made
 
-    async def trio_of_voters(self, *, crashes: str = "", **config: Any) -> tuple[Node, Node, Node]:
-        """Three nodes that lead and vote, each linked with the others."""
-        a = await self.node("a", Role.LEADER, Role.VOTER, crashes="a" in crashes, **config)
-        b = await self.node("b", Role.LEADER, Role.VOTER, to=(a,), crashes="b" in crashes, **config)
-        c = await self.node("c", Role.LEADER, Role.VOTER, to=(a, b), crashes="c" in crashes, **config)
-        return a, b, c
+    async def voters(self, names: str = "abc", *, crashes: str = "", **config: Any) -> tuple[Node, ...]:
+        """Nodes that lead and vote, each linked with all the others. ``crashes``: those that the case may kill."""
+        made: tuple[Node, ...] = ()
+        for name in names:
+            mortal = name in crashes
+            node = await self.node(name, Role.LEADER, Role.VOTER, to=made, crashes=mortal, start=False, **config)
+            made = (*made, node)
+        await self.start(*made)
+        return made
+
+    async def start(self, *nodes: Node) -> None:
+        """All of them side by side."""
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                nursery.start_soon(node.start)
 
     async def wire(self, name: str, far: Node) -> Wire:
         """A new way to ``far``."""
