@@ -4,7 +4,7 @@ import { CommitPlane } from './planes.mjs';
 import { ERROR_NAMES } from './registry.mjs';
 import { refuse } from './refusal.mjs';
 
-const PATIENCE_MS = 2000;
+const PATIENCE_MS = 3000;
 
 export class CommitSeat extends CommitPlane {
   constructor(session, member, fields, link) {

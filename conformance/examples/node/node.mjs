@@ -50,7 +50,7 @@ export class Node {
       roles: this.roleNames.map((name) => ROLES[name]).sort((a, b) => a - b),
       cluster: this.cluster,
       features: Object.values(FEATURES),
-      limits: { ...LIMITS, heartbeat_ms: this.config.heartbeat_ms ?? 1000 },
+      limits: { ...LIMITS, heartbeat_ms: this.config.heartbeat_ms ?? 2500 },
       models: Object.values(this.roles).flatMap((role) => role.modelOffer?.() ?? []),
       nonce: crypto.randomBytes(16),
       agent: 'dsdp-node-example/0.1',
@@ -120,6 +120,7 @@ export class Node {
       });
     }
     for (const address of this.peers) this.#dial(address);
+    this.roles.voter?.start();
     return this.server ? `127.0.0.1:${this.server.address().port}` : undefined;
   }
 

@@ -10,8 +10,8 @@ import { refuse } from './refusal.mjs';
 import { DETACH, DISMISS, FINISH } from './registry.mjs';
 import { Trie } from './trie.mjs';
 
-const RESIGN_MS = 2000;
-const AGAIN_MS = 2000;
+const RESIGN_MS = 3000;
+const AGAIN_MS = 3000;
 const AHEAD = 16;
 
 export class QuorumSession extends Session {

@@ -6,7 +6,7 @@ import { finishOf } from './stream.mjs';
 import { contextOf, offer } from './tm1.mjs';
 import { walk } from './verifying.mjs';
 
-const MAX_SESSIONS = 256; // V-9
+const MAX_SESSIONS = 64; // V-9
 const ROUND_SESSIONS = 32; // in one "forward pass" (V-7)
 
 /** What drafters and verifiers refuse alike (S-3, S-4). */

@@ -42,6 +42,11 @@ export class VoterRole {
     this.count = 0;
     this.store = new Store(folder);
     for (const record of this.store.load()) this.#again(record);
+    for (const { channel } of this.voter.ledgers.values()) if (channel !== null) this.voter.lost(channel);
+  }
+
+  /** there is no leader after a restart. */
+  start() {
     for (const session of this.voter.ledgers.keys()) this.#suspect(session);
   }
 
@@ -58,7 +63,6 @@ export class VoterRole {
       if (before) this.voter.lost(before);
     }
     this.voter.take(name ?? '', from, type, fields);
-    for (const ledger of this.voter.ledgers.values()) ledger.stored = true;
   }
 
   makePlane(channel, link) {
