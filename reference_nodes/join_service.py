@@ -175,7 +175,11 @@ class JoinDesk:
         address = "{}:{}".format(*transport.socket.getpeername()[:2])
         stream = await tls.accept(transport, tls.join_server_context(self.cluster), alpn=ALPN_JOIN)
         try:
-            answer: Joined | Error = self.decide(await receive_message(stream, Join), address)
+            request = await receive_message(stream, Join, Error)
+            if isinstance(request, Error):
+                log.info("a newcomer at %s gave up: %s", address, request.text)
+                return  # ERROR is not answered with ERROR (clause E-6)
+            answer: Joined | Error = self.decide(request, address)
         except PeerError as fault:
             log.warning("refused a request to join from %s: %s", address, fault)
             answer = fault.reply
