@@ -16,7 +16,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -29,6 +29,8 @@ CheckFunction = Callable[[Any], Awaitable[None] | None]
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*/[a-z0-9]+(?:-[a-z0-9]+)*")
 
 Level = spec.Level
+TOKEN_COMMAND, JOIN_COMMAND = "token-command", "join-command"
+"""What the live cases of joining need: an option of ``run``. Neither an authority nor a newcomer has a role."""
 
 
 class Rung(IntEnum):
@@ -65,12 +67,13 @@ class Case:
     rung: Rung
     check: CheckFunction
     role: Role | None = None
-    """The role under test; None where it is of no account."""
+    """The role under test; None where it is of no account: on rungs 1 and 2, and in joining."""
     level: Level = Level.MUST
     revision: int = 1
     """Goes up when the case demands something else than before."""
     needs: tuple[str, ...] = ()
-    """What the testee has to offer: names of features (`TREES`), of families of `compute`, or `replay`, `start`."""
+    """What the testee has to offer: names of features (`TREES`), of families of `compute`, or `replay`, `start`,
+    `token-command`, `join-command`."""
     bracket: bool = False
     """A negative case: after the refusal a fresh happy path has to work (``t.happy_path()``)."""
     timeout: float = 60.0
@@ -81,6 +84,15 @@ class Case:
     @property
     def family(self) -> str:
         return self.id.partition("/")[0]
+
+    @property
+    def joining(self) -> str:
+        """Which command a live case of joining is about; empty: it is none of those."""
+        return next((need for need in self.needs if need in (TOKEN_COMMAND, JOIN_COMMAND)), "")
+
+    def concerns(self, roles: Collection[Role]) -> bool:
+        """Whether it belongs to a run of these roles; none: of everything."""
+        return not roles or self.role in roles or (self.role is None and self.rung < Rung.LIVE)
 
     @property
     def is_async(self) -> bool:
@@ -110,7 +122,7 @@ class Registry:
         unknown = [name for name in case.clauses if name not in spec.known()]
         if unknown or not case.clauses:
             raise LocalError(f"case {case.id}: SPEC.md has no clause {', '.join(unknown) or '(none given)'}")
-        if case.rung >= Rung.LIVE and case.role is None:
+        if case.rung >= Rung.LIVE and case.role is None and not case.joining:
             raise LocalError(f"case {case.id}: a case of rung {int(case.rung)} names the role under test")
         if case.is_async != (case.rung >= Rung.LIVE):
             raise LocalError(f"case {case.id}: cases of rungs 1 and 2 are plain functions, of 3 and 4 coroutines")

@@ -43,6 +43,8 @@ one case again, with the same randomness (every failure prints its own line):
 
 conformance/IMPLEMENTERS.md takes you from nothing to the first rung in ten minutes.
 """
+TESTEES = ("exec", "dial", "token_command", "join_command")
+"""Options of `run`, one of which has to be there."""
 RUN_EXAMPLES = """\
 exit status: 0 nothing failed; 1 FAIL, XPASS or ERROR; 2 the run could not begin; 130 interrupted.
 
@@ -51,6 +53,7 @@ examples:
   dsdp-conformance run --exec 'node testee.js' --case 'verify/*' --patience 3
   dsdp-conformance run --dial 10.0.0.7:7051 --role leader --role voter --html report.html
   dsdp-conformance run --exec ./testee --expect known-failures.toml --junit junit.xml
+  dsdp-conformance run --token-command 'dsdp token' --join-command 'dsdp join --home {home} {token}'
 
 An expectations file lists known failures (TOML):
   ["verify/verdict-names-deepest"]
@@ -105,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _door_options(run: argparse.ArgumentParser) -> None:
-    door = run.add_argument_group("the testee").add_mutually_exclusive_group(required=True)
+    door = run.add_argument_group("the testee").add_mutually_exclusive_group()
     door.add_argument(
         "--exec", metavar="CMD", help="a program that answers JSON lines on its standard input and output"
     )
@@ -125,6 +128,18 @@ def _door_options(run: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where the suite listens in the cases about a node that dials; the node must have been told to dial it. "
         "Several of them save time",
+    )
+    joining = run.add_argument_group("joining a cluster (beside --exec or --dial, or alone)")
+    joining.add_argument(
+        "--token-command",
+        metavar="CMD",
+        help="prints a join token and serves it until it is used; the suite brings it",
+    )
+    joining.add_argument(
+        "--join-command",
+        metavar="CMD",
+        help="uses the token that stands in it as {token}, keeps what it has in the directory {home}, and exits with 0 "
+        "if it became a node; the suite is the authority",
     )
 
 
@@ -164,7 +179,10 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         group.add_argument("--json", type=Path, metavar="FILE", help="all of it (report.schema.json)")
     group.add_argument("--html", type=Path, metavar="FILE", help="one page for people, self-contained")
     group.add_argument(
-        "--selftest", type=Path, metavar="FILE", help="what `selftest --json` printed: the kill matrix goes into the page"
+        "--selftest",
+        type=Path,
+        metavar="FILE",
+        help="what `selftest --json` printed: the kill matrix goes into the page",
     )
     group.add_argument("--badges", type=Path, metavar="DIR", help="one SVG for each rung, for your project's page")
     group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML for continuous integration")
@@ -195,6 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(words)
     options.command_line = shlex.join([PROG, *words])
+    if options.command == "run" and not any(getattr(options, name) is not None for name in TESTEES):
+        parser().error("run: name the testee: --exec, --dial, --token-command or --join-command")
     try:
         return options.act(options)
     except DsdpError as error:

@@ -43,6 +43,11 @@ def run(options: argparse.Namespace) -> int:
     if options.dial and not selection.rungs:
         selection = replace(selection, rungs=(Rung.LIVE,))  # the others have nothing to ask a node that already runs
     chosen = selection.of(registry)
+    if options.exec is None and options.dial is None:
+        # Whoever has these commands alone is asked nothing else.
+        chosen = [case for case in chosen if case.joining]
+        if not chosen:
+            raise DsdpError("none of these cases is about joining: name a node too, with --exec or --dial")
     expectations = read_expectations(options.expect, registry) if options.expect else {}
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
     how = Options(seed, options.patience, options.jobs, options.fail_fast, expectations)
@@ -81,10 +86,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _door(options: argparse.Namespace) -> Door:
+    from conformance.door.joining import JoinDoor
+
+    return JoinDoor(options.token_command, options.join_command, _node_door(options))
+
+
+def _node_door(options: argparse.Namespace) -> Door | None:
+    """The door of the node itself; None: only joining is under test."""
     if options.exec is not None:
         from conformance.door.exec import ExecDoor
 
         return ExecDoor(options.exec)
+    if options.dial is None:
+        return None
     from conformance.door.dial import Dial, DialDoor, parse_address
     from conformance.door.pki import Authority
 

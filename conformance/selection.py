@@ -32,7 +32,7 @@ class Selection:
     def takes(self, case: Case) -> bool:
         return (
             (not self.rungs or case.rung in self.rungs)
-            and (not self.roles or case.role is None or case.role in self.roles)
+            and case.concerns(self.roles)
             and (not self.ids or any(_matches(case, pattern) for pattern in self.ids))
             and (not self.sections or any(_within(case, section) for section in self.sections))
             and (not self.clauses or any(name in case.clauses for name in self.clauses))

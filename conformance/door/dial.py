@@ -189,7 +189,8 @@ class DialDoor:
     def lacks(self, case: Case) -> Conclusion | None:
         if case.rung is not Rung.LIVE:
             return Skipped(f"rung {int(case.rung)} needs a testee behind --exec")
-        assert case.role is not None
+        if case.role is None:
+            return Unsupported(f"the case needs {', '.join(case.needs)}")
         if self.roles and case.role not in self.roles:
             return Skipped(f"the role under test is {', '.join(role.name.lower() for role in self.roles)}")
         if case.role not in self.hello.roles:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dsdproto.errors import DsdpError
-from dsdproto.identity import node_id_of, node_id_text
+from dsdproto.identity import PublicKey, node_id_of, node_id_text
 from dsdproto.registry import ALPN
 
 TLS_NAME = "dsdp.internal"
@@ -161,6 +161,10 @@ class Authority:
         made.write()
         return made
 
+    def certify(self, name: str, public: PublicKey) -> x509.Certificate:
+        """What a newcomer of that name is given for its key (clause J-7)."""
+        return self._certify(name, public)
+
     def _chain(self, name: str, key: ec.EllipticCurvePrivateKey, flaw: Flaw | None) -> tuple[x509.Certificate, ...]:
         hour, day = datetime.timedelta(hours=1), datetime.timedelta(days=1)
         match flaw:
@@ -185,7 +189,7 @@ class Authority:
     def _certify(
         self,
         name: str,
-        key: ec.EllipticCurvePrivateKey,
+        key: ec.EllipticCurvePrivateKey | PublicKey,
         begins: datetime.timedelta = -BACKDATED,
         ends: datetime.timedelta = LIFETIME,
         *,
@@ -193,7 +197,7 @@ class Authority:
         own_name: bool = False,
     ) -> x509.Certificate:
         """Clause T-4, as far as the arguments let it be."""
-        public = key.public_key()
+        public = key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key
         subject = _name(name, node_id_text(node_id_of(public)).replace("-", ""))
         issuer = subject if own_name else self.certificate.subject
         return (
@@ -254,7 +258,7 @@ def _name(organisation: str, common: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    public: ec.EllipticCurvePublicKey,
+    public: PublicKey,
     begins: datetime.timedelta,
     ends: datetime.timedelta,
 ) -> x509.CertificateBuilder:

@@ -66,7 +66,7 @@ def report(
     cases = [_case(result, about, options, keep) for result in results]
     verdicts = [case.verdict for case in cases]
     everything = [result.case for result in results] if suite is None else list(suite)
-    available = Counter(case.rung for case in everything if not roles or case.role is None or case.role in roles)
+    available = Counter(case.rung for case in everything if case.concerns(roles))
     cited = {name for case in cases for name in [*case.clauses, *(finding.clause for finding in case.findings)]}
     return model.Report(
         format=model.FORMAT,
