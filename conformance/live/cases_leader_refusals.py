@@ -13,8 +13,8 @@ from conformance.live.cases_leader import leader_case, pace, solo, whole
 from conformance.live.hands import DrafterHand, DraftSession, VerifierHand, open_stream
 from conformance.live.sessions import Session, make_session
 from conformance.live.testee import LiveTestee
-from conformance.verdict import Failed
-from dsdproto.registry import ErrorCode, MessageType, Role
+from conformance.verdict import Failed, Unsupported
+from dsdproto.registry import ErrorCode, Feature, MessageType, Role
 from dsdproto.wire import cbor
 from dsdproto.wire.codec import encode_payload
 from dsdproto.wire.messages import (
@@ -537,6 +537,8 @@ async def _outside_vocabulary(hand: DrafterHand, seat: DraftSession) -> None:
 
 
 async def _siblings(hand: DrafterHand, seat: DraftSession) -> None:
+    if Feature.TREES not in seat.peer.features:
+        raise Unsupported("the testee takes no trees, and a chain has no siblings")
     await seat.propose((4, 5, 4), (0, 0, 0))
 
 

@@ -11,8 +11,8 @@ from conformance.live.peer import Peer
 from conformance.live.sessions import Session
 from conformance.live.testee import LiveTestee
 from conformance.live.verifying import Assignment, assign
-from conformance.verdict import Failed
-from dsdproto.registry import ErrorCode, MessageType, Role
+from conformance.verdict import Failed, Unsupported
+from dsdproto.registry import ErrorCode, Feature, MessageType, Role
 from dsdproto.wire import cbor
 from dsdproto.wire.codec import encode_message, encode_payload
 from dsdproto.wire.messages import Assign, Error, Verdict, Verify
@@ -313,11 +313,20 @@ _verify_refused(
     lambda w: w.request((4, w.session.contract.vocabulary_size)),
     PROPOSAL,
 )
+
+
+
+def _siblings(work: Assignment) -> Verify:
+    if Feature.TREES not in work.peer.features:
+        raise Unsupported("the testee takes no trees, and a chain has no siblings")
+    return work.request((4, 5, 4), (0, 0, 0))
+
+
 _verify_refused(
     "sibling-twice",
     "The same token twice below one node is refused",
     "V-5",
-    lambda w: w.request((4, 5, 4), (0, 0, 0)),
+    _siblings,
     PROPOSAL,
     more=("S-SAMP-12",),
 )

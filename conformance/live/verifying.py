@@ -38,7 +38,10 @@ class Assignment:
         pieces: int = 0,
         within: float | None = None,
     ) -> Verdict:
-        """One round; raises :class:`Failed` where the verdict is not the only right one."""
+        """One round; raises :class:`Failed` where the verdict is not the only right one. Of a tree that is larger than
+        the testee takes, the first nodes are asked about."""
+        most = self.answer.max_nodes
+        tokens, parents = tokens[:most], None if parents is None else parents[:most]
         await self.peer.send(self.request(tokens, parents), self.channel, pieces=pieces)
         return await self.judge(tokens, parents, within=within)
 

@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant("leader-other-profile", "goes on with a verifier of another numeric profile", "L-5", "leader", ("leader/verifier-changes-profile",),
            (Patch("dsdproto.roles.leader_seats", "    return (one.model, one.profile) == (other.model, other.profile)\n", "    return one.model == other.model\n"),)),
     Mutant("leader-origins-always", "sends origins to clients that did not ask", "S-18", "leader", ("leader/origins",),
-           (Patch(LEADER, "session.origins = bool(message.origins) and Feature", "session.origins = Feature"),)),
+           (Patch(LEADER, "session.origins = bool(message.origins) and Feature", "session.origins = Feature"),), hopeless=True),
     Mutant("leader-block-before-commit", "delivers blocks before anybody has voted", "Q-35", "leader", ("leader/quorum-waits-for-votes",),
            (Patch(LEADER, "            leader_commit.propose(session, record.height, record.position, record.tokens, outcome.block, now, effects)\n",
                   "            if session.client is not None:\n                effects.append(Send(*session.client, outcome.block))\n"
