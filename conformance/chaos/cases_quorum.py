@@ -230,6 +230,33 @@ async def everybody_restarts(t: Town) -> None:
 
 
 @chaos_case(
+    "verifiers-come-late", "All voters restart and have no verifier at first: once they have, somebody takes over",
+    "Q-40", "Q-61", "S-8",
+)  # fmt: skip
+async def verifiers_come_late(t: Town) -> None:
+    """Each voter has had its turn by then, and nobody to take the session over with (clause Q-41)."""
+    nodes = await t.voters(crashes="abc")
+    spoken = voices(t)
+    wires = []
+    for node, voice in zip(nodes, (spoken[0], spoken[1], spoken[1])):
+        wires.append((await players.verifier(t, f"voice-{node.name}", node, voice, PACE)).wire)
+    session, how = of_choir(t, spoken, max_tokens=40)
+    reader = await t.read(session, nodes[0], **how)
+    await reader.reached(12)
+    for wire in wires:
+        wire.part()
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(node.crash)
+    await t.start(*nodes)
+    await trio.sleep(2.5)
+    for wire in wires:
+        wire.free()
+    await reader.finished()
+    await agreed(t, reader, nodes)
+
+
+@chaos_case(
     "minority-waits", "With one voter of three nothing is committed; with the second one back the stream goes on",
     "Q-34", "Q-43", "Q-51", "S-8", role=Role.VOTER,
 )  # fmt: skip

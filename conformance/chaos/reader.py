@@ -294,16 +294,17 @@ class Reader:
 
     async def _resuming(self) -> None:
         order = self.members
-        turn = 0
+        turn = asked = 0
         while not self.over:
             node = order[turn % len(order)]
-            self._patience = self.trial.seconds(self.silence) * (1 + turn // len(order))
+            self._patience = self.trial.seconds(self.silence) * (1 + asked // len(order))
             turn += 1
             before = self.count
             if node.up and (peer := await self._link(node, await self.wire(node))) is not None:
+                asked += 1
                 await self._resume(peer, node)
             if self.count > before:
-                turn = order.index(node) + 1
+                turn, asked = order.index(node) + 1, 0
             if not self.over:
                 await trio.sleep(AGAIN)
 
