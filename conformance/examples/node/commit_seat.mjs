@@ -4,7 +4,7 @@ import { CommitPlane } from './planes.mjs';
 import { ERROR_NAMES } from './registry.mjs';
 import { refuse } from './refusal.mjs';
 
-const PATIENCE_MS = 3000;
+const PATIENCE_MS = 2000;
 
 export class CommitSeat extends CommitPlane {
   constructor(session, member, fields, link) {
@@ -13,6 +13,7 @@ export class CommitSeat extends CommitPlane {
   }
 
   open() {
+    this.since = Date.now();
     if (!this.link.openChannel('ENLIST', this.fields, this)) return false;
     this.#wait();
     return true;

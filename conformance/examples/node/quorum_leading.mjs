@@ -11,7 +11,7 @@ import { DETACH, DISMISS, FINISH } from './registry.mjs';
 import { Trie } from './trie.mjs';
 
 const RESIGN_MS = 3000;
-const AGAIN_MS = 3000;
+const AGAIN_MS = 2000;
 const AHEAD = 16;
 
 export class QuorumSession extends Session {
@@ -258,8 +258,10 @@ export class QuorumSession extends Session {
     if (this.over) return;
     if (refusal?.code === 'VIEW_STALE') return this.resign('VIEW_STALE');
     if (seat.member === this.own) return this.resign('QUORUM_LOST');
-    this.notBefore.set(seat.member, refusal ? Date.now() + AGAIN_MS : 0);
-    if (refusal?.code !== 'SESSION_UNKNOWN') this.#later(() => this.#enlist(seat.member), refusal ? AGAIN_MS : 0);
+    // once per patience, counted from the ENLIST before.
+    const wait = refusal ? Math.max(seat.since + AGAIN_MS - Date.now(), 0) : 0;
+    this.notBefore.set(seat.member, Date.now() + wait);
+    if (refusal?.code !== 'SESSION_UNKNOWN') this.#later(() => this.#enlist(seat.member), wait);
     this.#watch();
     return undefined;
   }
