@@ -1,8 +1,14 @@
-"""The loop: one request a line, one answer a line."""
+"""The loop: one request a line, one answer a line.
+
+With `--nodes MODULE` live nodes are those of another program that speaks the same door, `python -m MODULE`; so
+`--nodes reference_nodes.door` has all that the reference implementation is behind one door: library and nodes.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import subprocess
 import sys
 import traceback
 from typing import Any
@@ -48,8 +54,30 @@ VERBS = {
 }
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+class Elsewhere:
+    """Live nodes behind a door of their own."""
+
+    VERBS = ("start", "stop", "reset")
+
+    def __init__(self, module: str) -> None:
+        command = [sys.executable, "-m", module]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Its answer, without the number. Raises EOFError where the program has ended."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise EOFError(f"the program of the live nodes ended with {self._process.wait()}")
+        return {key: value for key, value in json.loads(line).items() if key != "id"}
+
+
+def answer(request: dict[str, Any], elsewhere: Elsewhere | None = None) -> dict[str, Any]:
     """The answer to one request, without its number."""
+    if elsewhere is not None and request["verb"] in Elsewhere.VERBS:
+        return elsewhere.ask(request)
     verb = VERBS.get(request["verb"])
     if verb is None or (verb is compute and request["function"] not in COMPUTE):
         return {"unsupported": f"no {request['verb']} {request.get('function', '')}".rstrip()}
@@ -66,9 +94,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m conformance.examples.python", description=__doc__)
+    parser.add_argument("--nodes", metavar="MODULE", help="whose live nodes to start (default: the example's own)")
+    arguments = parser.parse_args()
+    elsewhere = Elsewhere(arguments.nodes) if arguments.nodes else None
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        sys.stdout.write(json.dumps({"id": request["id"], **answer(request)}) + "\n")
+        sys.stdout.write(json.dumps({"id": request["id"], **answer(request, elsewhere)}) + "\n")
         sys.stdout.flush()
 
 
