@@ -1,8 +1,8 @@
 """The reference nodes behind the conformance suite's exec door: ``dsdp-conformance run --exec 'python -m
 reference_nodes.door'``.
 
-Answers the verbs `describe`, `start`, `stop` and `reset` of conformance/IMPLEMENTERS.md, one JSON line each; what rungs 1
-and 2 ask, the library answers: ``python -m conformance.examples.python --nodes reference_nodes.door`` has all verbs.
+Answers the verbs `describe`, `start`, `stop` and `reset` of conformance/IMPLEMENTERS.md, one JSON line each; what rungs
+1 and 2 ask, the library answers: ``python -m conformance.examples.python --nodes reference_nodes.door`` has all verbs.
 Any number of nodes; they end with stdin.
 """
 

@@ -59,9 +59,9 @@ def test_a_case_keeps_its_quote() -> None:
 
 def test_quotes_of_cases_are_what_one_of_their_clauses_says() -> None:
     clauses = read(spec())
-    for case in load():
-        if case.quote:
-            assert any(not faults([(case.quote, name)], clauses) for name in case.clauses), case.id
+    for each in load():
+        if each.quote:
+            assert any(not faults([(each.quote, name)], clauses) for name in each.clauses), each.id
 
 
 @pytest.mark.parametrize(
