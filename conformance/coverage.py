@@ -1,22 +1,15 @@
-"""Which clauses have cases, which are excused, which still wait: ``dsdp-conformance list --uncovered``.
+"""Which clauses have cases, which are excused, which have neither: ``dsdp-conformance list --uncovered``.
 
-`excused.json` says why a clause cannot be tested from outside. `pending.json` lists MUST clauses that have neither yet;
-``python -m conformance.coverage --shrink`` takes out what is covered or excused by now, and nothing can put one in.
+`excused.json` says why a clause cannot be tested from outside. A MUST has a case or an excuse.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from conformance.case import Case, load
-from conformance.clauses import Clause, Level, data, excused, known
-
-PENDING = Path(__file__).with_name("pending.json")
+from conformance.case import Case
+from conformance.clauses import Clause, Level, excused, known
 
 
 @dataclass(frozen=True)
@@ -31,13 +24,12 @@ class Coverage:
         """Without case and without excuse, of every level, in the order of SPEC.md."""
         return [clause for name, clause in self.clauses.items() if name not in self.cases and name not in self.excused]
 
-    def faults(self, pending: Iterable[str]) -> list[str]:
-        """What is wrong with the tables. ``pending`` are MUST clauses that may still lack a case."""
-        waiting = set(pending)
+    def faults(self) -> list[str]:
+        """What is wrong with the tables."""
         faults = [
             f"{clause.id}: a MUST with neither case nor excuse"
             for clause in self.uncovered
-            if clause.level is Level.MUST and clause.id not in waiting
+            if clause.level is Level.MUST
         ]
         for name, reason in self.excused.items():
             if name not in self.clauses:
@@ -48,7 +40,6 @@ class Coverage:
                 faults.append(f"{name}: excused without a reason that one can follow")
         unknown = sorted(self.cases.keys() - self.clauses.keys())
         faults += [f"{name}: has cases, but SPEC.md has no such clause" for name in unknown]
-        faults += [f"{name}: pending, but SPEC.md has no such clause" for name in sorted(waiting - self.clauses.keys())]
         return faults
 
 
@@ -58,24 +49,3 @@ def coverage(cases: Iterable[Case], excuses: Mapping[str, str] | None = None) ->
         for name in case.clauses:
             by_clause[name] = (*by_clause.get(name, ()), case.id)
     return Coverage(known(), by_clause, excused() if excuses is None else excuses)
-
-
-def pending() -> list[str]:
-    return data("pending.json")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m conformance.coverage", description="what pending.json still holds")
-    parser.add_argument("--shrink", action="store_true", help="take out clauses that are covered or excused")
-    options = parser.parse_args()
-    table = coverage(load())
-    waiting = {clause.id for clause in table.uncovered}
-    left = [name for name in pending() if name in waiting]
-    if options.shrink:
-        PENDING.write_text(json.dumps(left, indent=1) + "\n", "utf-8")
-    print(f"{len(left)} of {sum(c.level is Level.MUST for c in known().values())} MUST clauses wait for a case")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -270,7 +270,7 @@ async def _keep(node: Node, session: Session, patience: float, scope: trio.Cance
             if session.unheard is not None:
                 await _open_elsewhere(node, session, patience)
             elif session.client.state is ClientState.INTERRUPTED:
-                await keep_going(node, session, session.client, patience)
+                await keep_going(node, session, patience)
             else:
                 await session.change()
 

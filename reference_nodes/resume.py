@@ -25,7 +25,7 @@ from dsdproto.errors import LocalError
 from dsdproto.identity import short_node_id
 from dsdproto.node import NodeMachine
 from dsdproto.registry import Role
-from dsdproto.roles.client import Client, Clients, ClientState
+from dsdproto.roles.client import Clients, ClientState
 
 if TYPE_CHECKING:
     from reference_nodes.client import Session
@@ -40,23 +40,23 @@ LONGEST_PAUSE = 1.0
 """Seconds between two rounds of the group."""
 
 
-async def keep_going(node: Node, session: Session, client: Client, patience: float) -> None:
+async def keep_going(node: Node, session: Session, patience: float) -> None:
     """From the first interruption of ``session`` on: resume it wherever it is interrupted, until it is over.
 
     A leader without a majority says so, a voter just waits: from here on silence means something.
     """
     # BrokenResourceError: the node has ended, which is told by whoever ended it.
     with contextlib.suppress(trio.BrokenResourceError):
-        await _Keeper(node, session, client, patience).run()
+        await _Keeper(node, session, patience).run()
 
 
 class _Keeper:
     """From the first interruption of a session to its end."""
 
-    def __init__(self, node: Node, session: Session, client: Client, patience: float) -> None:
+    def __init__(self, node: Node, session: Session, patience: float) -> None:
         self._node = node
         self._session = session
-        self._client = client
+        self._client = client = session.client
         self._patience = patience
         self._deadline = trio.CancelScope()
         self._position = client.chain.position

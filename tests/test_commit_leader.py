@@ -17,6 +17,7 @@ from dsdproto.roles.leader_session import Answers, TakeOver
 from dsdproto.wire.messages import (
     Assign,
     Assigned,
+    Attach,
     Dismiss,
     Enlist,
     Enlisted,
@@ -304,6 +305,21 @@ def test_q30_a_founder_without_a_verifier_lets_its_voters_go():
     ((key, error),) = ada.refused
     assert key == (CLIENT, 1) and text in error.text
     assert {link for link, _ in ada.all(Dismiss)} == {BOB, CID} and not ada.leader.sessions
+
+
+@pytest.mark.parametrize("founds", [True, False])
+def test_q30_who_joins_while_voters_promise_is_attached_to_a_founder_s_session_alone(founds):
+    """A leader that takes over does not know yet where the stream ends."""
+    ada = Ada()
+    if founds:
+        ada.link(BOB, "bob")
+        ada.link(CID, "cid")
+        ada.link(CLIENT, "client", Role.CLIENT)
+        ada.do(Received(CLIENT, 1, Open(session=SESSION, contract=TERMS, max_drafters=2, origins=0)))
+    else:
+        ada.take_over()
+    ada.do(LinkUp(DAN, hello("dan", [Role.DRAFTER], [offer(Role.DRAFTER, "d")]), frozenset(), True))
+    assert [link for link, _ in ada.all(Attach)] == ([DAN] if founds else [])
 
 
 # ---------------------------------------------------------------- roles that were not declared (clause C-9)
