@@ -9,7 +9,7 @@ from commit_cases import GROUP, PROMPT, TERMS, digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsdproto.commit.ballot import Ballot, Proposal
+from dsdproto.commit.ballot import Ballot
 from dsdproto.commit.quorum import majority
 from dsdproto.errors import PeerError
 from dsdproto.registry import ErrorCode
@@ -51,10 +51,6 @@ def refused(call: Any, clause: str) -> None:
     with pytest.raises(PeerError) as caught:
         call()
     assert (caught.value.code, caught.value.clause) == (ErrorCode.LEDGER_MISMATCH, clause)
-
-
-def proposal(height: int, tokens: tuple[int, ...]) -> Proposal:
-    return Proposal(height, PROMPT + len(tokens), digest(tokens), None, None)
 
 
 # ---------------------------------------------------------------- asking
@@ -145,7 +141,7 @@ def test_q33_each_voter_gets_all_from_its_own_commit_position_on():
     made = enlisted(ballot(), own=report(), second=report((5, 6), 0, 2), third=report((5,), 0, 1, committed=PROMPT + 1))
     chain = chain_of(TERMS)
     made.adopt(chain)
-    made.propose(proposal(3, (5, 6)))
+    made.propose(chain, None, (), 0.0)
     for node, tokens in ((OWN, (5, 6)), (SECOND, (5, 6)), (THIRD, (6,))):
         said = made.catch_up(made.members[node], chain, None)
         assert said is not None
@@ -172,7 +168,7 @@ def leading(blocks: int, n: int = 3) -> tuple[Ballot, tuple[bytes, ...]]:
         made.members[node].key, made.members[node].report = (number, 1), report()
     made.adopt(chain_of(TERMS))
     for height in range(1, blocks + 1):
-        made.propose(proposal(height, tuple(range(height))))
+        made.propose(chain_of(TERMS, tuple(range(height))), None, (), 0.0)
     for member in made.members.values():
         member.sent = blocks
     return made, group

@@ -281,6 +281,7 @@ def check_numbers_in_clauses(text: str) -> None:
         "D-19": f"{LeaderConfig().useless_messages} by default",
         "Q-1": f"the leader's to choose ({LeaderConfig().group_size} by default)",
         "Q-36": f"({LeaderConfig().pipeline} by default)",
+        "Q-39": f"({1000 * LeaderConfig().tell_within:g} ms at most by default)",
         "Q-63": f"at least the latest {VoterConfig().max_forgotten}",
         "J-10": f"at most {join_wire.MAX_JOIN_PAYLOAD} bytes",
         "DI-8": f"more than {txt.MAX_VALUE_BYTES} bytes or a TXT record of more than {txt.MAX_TXT_BYTES} bytes",

@@ -73,9 +73,8 @@ MUTANTS = (
     Mutant("leader-origins-always", "sends origins to clients that did not ask", "S-18", "leader", ("leader/origins",),
            (Patch(LEADER, "session.origins = bool(message.origins) and Feature", "session.origins = Feature"),), hopeless=True),
     Mutant("leader-block-before-commit", "delivers blocks before anybody has voted", "Q-35", "leader", ("leader/quorum-waits-for-votes",),
-           (Patch(LEADER, "            leader_commit.propose(session, record.height, record.position, record.tokens, outcome.block, now, effects)\n",
-                  "            if session.client is not None:\n                effects.append(Send(*session.client, outcome.block))\n"
-                  "            leader_commit.propose(session, record.height, record.position, record.tokens, None, now, effects)\n"),), VOTES),
+           (Patch(COMMIT, "    session.gathered.append(block)\n",
+                  "    if session.client is not None:\n        effects.append(Send(*session.client, block))\n"),), VOTES),
     Mutant("leader-own-vote-suffices", "commits with the vote of its own voter alone", "Q-34", "leader", ("leader/quorum-waits-for-votes",),
            (Patch(BALLOT, "reached = reached_by_majority((each.voted for each in self.members.values()), len(self.members))",
                   "reached = max(each.voted for each in self.members.values())"),), VOTES),

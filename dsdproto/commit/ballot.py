@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 
 from dsdproto.commit.ledger import mismatch
 from dsdproto.commit.quorum import majority, reached_by_majority
@@ -53,7 +54,7 @@ class Proposal:
     """of its end"""
     digest: bytes
     finish: int | None
-    block: Block | None
+    blocks: tuple[Block, ...]
     """what the client gets when it commits"""
 
 
@@ -75,12 +76,17 @@ class Ballot:
     """a block of this view exists"""
     committed_height: int = 0
     """of the last block committed in this view"""
+    proposed_to: int = 0
+    """position of the end of the leader's log, as far as it was adopted or proposed"""
+    proposed_at: float = -inf
+    """when it proposed last"""
     pending: deque[Proposal] = field(default_factory=deque)
 
     @classmethod
     def open(cls, view: int, own: bytes, group: tuple[bytes, ...], committed: int, now: float) -> Ballot:
         """A ballot that nobody has answered yet."""
-        return cls(view, own, {node_id: Member(node_id) for node_id in group}, committed, now)
+        members = {node_id: Member(node_id) for node_id in group}
+        return cls(view, own, members, committed, now, proposed_to=committed)
 
     @property
     def majority(self) -> int:
@@ -157,10 +163,11 @@ class Ballot:
 
     # ------------------------------------------------------------ blocks
 
-    def propose(self, proposal: Proposal) -> None:
-        """One more block of the leader's log."""
-        self.pending.append(proposal)
-        self.height, self.proposed = proposal.height, True
+    def propose(self, chain: PrefixChain, finish: int | None, blocks: tuple[Block, ...], now: float) -> None:
+        """One more block of the leader's log: from the end of the last one to the end of ``chain``."""
+        self.height, self.proposed = self.height + 1, True
+        self.proposed_to, self.proposed_at = chain.position, now
+        self.pending.append(Proposal(self.height, chain.position, chain.digest, finish, blocks))
 
     def catch_up(self, member: Member, chain: PrefixChain, finish: int | None) -> Prepare | None:
         """What brings a voter from its own commit position to the end of the leader's log (clause Q-33).

@@ -49,6 +49,7 @@ from dsdproto.roles import leader_commit, leader_workers
 from dsdproto.roles.leader_rounds import Outcome, advance_for, ask, plan_round, take_proposal, take_verdict
 from dsdproto.roles.leader_seats import choose_verifier
 from dsdproto.roles.leader_session import (
+    BlockRecord,
     DrafterSeat,
     EndRecord,
     InFlight,
@@ -103,7 +104,9 @@ class LeaderConfig:
     """blocks that may wait for votes before rounds pause (clause Q-36)"""
     vote_patience: float = 2.0
     """seconds that a voter may take to answer ENLIST or PREPARE (clause Q-44)"""
-    tell_within: float = 0.05
+    gather_for: float = 0.1
+    """seconds between two PREPAREs of a session within which verified tokens wait for more to come along (Q-36)"""
+    tell_within: float = 0.25
     """seconds that the news of a commit may wait for a block to travel with (clause Q-39)"""
     resign_after: float = 2.0
     """seconds without a majority before the leader gives up (clause Q-43)"""
@@ -201,6 +204,8 @@ class Leader:
             self.next_round(session, now, effects)
         elif kind == "commit":
             leader_commit.tick(self, session, now, effects)
+        elif kind == "gather":
+            leader_commit.propose_gathered(session, now, effects)
         elif kind == "tell":
             leader_commit.tell_all(session, effects)
         elif kind == "answer":
@@ -419,13 +424,22 @@ class Leader:
 
     def _commit(self, session: Session, outcome: Outcome, now: float, effects: list[Effect]) -> None:
         """Store the block, or have it voted on; then the client gets it."""
-        record = outcome.record
         if session.ballot is not None:
             if outcome.finish is not None:
                 session.finish = outcome.finish
                 leader_workers.let_go(self, session, effects)
-            leader_commit.propose(session, record.height, record.position, record.tokens, outcome.block, now, effects)
+            leader_commit.gather(session, outcome.block, self.config.gather_for, now, effects)
         elif session.client is not None:
+            record = BlockRecord(
+                session=session.id,
+                view=session.view,
+                height=session.height,
+                position=outcome.position,
+                base=outcome.base,
+                tokens=outcome.block.tokens,
+                digest=session.chain.digest,
+            )
+            session.height += 1
             effects.append(Persist(record, (Send(*session.client, outcome.block),)))
             if outcome.finish is not None:
                 self._end(session, outcome.finish, effects)
@@ -437,9 +451,10 @@ class Leader:
         if session.ballot is None or not session.opened:
             self._end(session, Finish.CLOSED, effects)
         elif session.finish is None:
+            leader_commit.propose_gathered(session, now, effects)
             session.finish = Finish.CLOSED
             leader_workers.let_go(self, session, effects)
-            leader_commit.propose(session, session.height, session.chain.position, (), None, now, effects)
+            leader_commit.propose(session, now, effects)
 
     def ended(self, session: Session, effects: list[Effect]) -> None:
         """The end of a stream of the `quorum` profile is committed (clause Q-37)."""
@@ -471,7 +486,7 @@ class Leader:
         self.finished += 1
         if session.ballot is not None:
             leader_commit.dismiss(self, session, reason, effects)
-            effects += [CancelTimer(("commit", session.id)), CancelTimer(("tell", session.id))]
+            effects += [CancelTimer((kind, session.id)) for kind in ("commit", "gather", "tell")]
         leader_workers.let_go(self, session, effects)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dsdproto.commit.ballot import Ballot, Member, Proposal
 from dsdproto.commit.quorum import majority
-from dsdproto.effects import LOCAL_NEAR, Deliver, Effect, LinkUp, Refuse, Send, SetTimer
+from dsdproto.effects import LOCAL_NEAR, CancelTimer, Deliver, Effect, LinkUp, Refuse, Send, SetTimer
 from dsdproto.errors import PeerError
 from dsdproto.registry import DismissReason, ErrorCode, Finish, Role, Scope
 from dsdproto.roles import leader_workers
@@ -119,6 +119,9 @@ def from_voter(leader: Leader, session: Session, key: Key, message: object, now:
     match message:
         case Enlisted() if member.report is None:
             ballot.enlist(member, message, session.chain)
+            if session.gathered:
+                propose_gathered(session, now, effects)
+                return
             if ballot.adopted:
                 _bring_up(session, ballot, member, now, effects)
                 return
@@ -151,12 +154,10 @@ def _adopt(leader: Leader, session: Session, ballot: Ballot, now: float, effects
     except PeerError as error:
         _contradicted(leader, session, culprit, error, now, effects)
         return
-    session.height = ballot.height + 1
     rest = session.chain.tokens_from(base)
     if rest or finish is not None:
         session.finish = None if finish is None else Finish(finish)
-        ballot.propose(Proposal(session.height, session.chain.position, session.chain.digest, finish, None))
-        session.height += 1
+        ballot.propose(session.chain, finish, (), now)
     for member in ballot.enlisted:
         _bring_up(session, ballot, member, now, effects)
     if rest or finish is not None:
@@ -218,29 +219,42 @@ def tell_all(session: Session, effects: list[Effect]) -> None:
             _tell(session, session.ballot, member, effects)
 
 
-def propose(
-    session: Session,
-    height: int,
-    base: int,
-    tokens: tuple[int, ...],
-    block: Block | None,
-    now: float,
-    effects: list[Effect],
-) -> None:
-    """Have the block that ``session.chain`` was just extended by, from position ``base`` on, voted on."""
+def gather(session: Session, block: Block, gather_for: float, now: float, effects: list[Effect]) -> None:
+    """Take what was just verified; propose it, unless more is expected soon enough to go along (clause Q-36)."""
+    ballot = session.ballot
+    assert ballot is not None
+    pace, session.verified_at = now - session.verified_at, now
+    session.gathered.append(block)
+    due = ballot.proposed_at + gather_for
+    if session.finish is None and now + pace < due:
+        effects.append(SetTimer(("gather", session.id), due))
+    else:
+        effects.append(CancelTimer(("gather", session.id)))
+        propose(session, now, effects)
+
+
+def propose_gathered(session: Session, now: float, effects: list[Effect]) -> None:
+    """Nothing more will come along with what waits, or not soon enough."""
+    if session.gathered:
+        propose(session, now, effects)
+
+
+def propose(session: Session, now: float, effects: list[Effect]) -> None:
+    """Have all that ``session.chain`` holds behind the last block voted on as the next one."""
     ballot = session.ballot
     assert ballot is not None and ballot.adopted
-    chain, finish = session.chain, session.finish
+    chain, finish, base = session.chain, session.finish, ballot.proposed_to
+    blocks, session.gathered = tuple(session.gathered), []
+    ballot.propose(chain, finish, blocks, now)
     prepare = Prepare(
         view=ballot.view,
-        height=height,
+        height=ballot.height,
         position=base,
         base=chain.digest_at(base),
-        tokens=tokens,
+        tokens=chain.tokens_from(base),
         digest=chain.digest,
         finish=finish,
     )
-    ballot.propose(Proposal(height, chain.position, chain.digest, finish, block))
     for member in ballot.enlisted:
         assert member.key is not None
         if member.sent == 0:
@@ -248,7 +262,7 @@ def propose(
             continue
         if member.untold:
             _tell(session, ballot, member, effects)
-        member.sent = height
+        member.sent = ballot.height
         member.waiting = now if member.waiting is None else member.waiting
         effects.append(Send(*member.key, prepare))
 
@@ -257,7 +271,7 @@ def _committed(
     leader: Leader, session: Session, ballot: Ballot, committed: list[Proposal], now: float, effects: list[Effect]
 ) -> None:
     if session.client is not None:
-        effects += [Send(*session.client, proposal.block) for proposal in committed if proposal.block is not None]
+        effects += [Send(*session.client, block) for proposal in committed for block in proposal.blocks]
     ended = committed[-1].finish is not None
     for member in ballot.enlisted:
         if member.sent < ballot.committed_height:

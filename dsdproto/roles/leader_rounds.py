@@ -15,7 +15,7 @@ from dsdproto.policy.cost import CostModel
 from dsdproto.policy.window import best_count, worth_waiting
 from dsdproto.prefix import short_digest
 from dsdproto.registry import ErrorCode, Finish, Scope
-from dsdproto.roles.leader_session import BlockRecord, DrafterSeat, InFlight, Session, VerifierSeat
+from dsdproto.roles.leader_session import DrafterSeat, InFlight, Session, VerifierSeat
 from dsdproto.roles.verdict_check import check_verdict
 from dsdproto.session import check_siblings, check_token_ids, finish_of, parents_field, parents_of
 from dsdproto.trie import DraftTrie, Subtree
@@ -149,7 +149,10 @@ class Outcome:
     """What a verdict came to."""
 
     block: Block
-    record: BlockRecord
+    position: int
+    """length of the prefix that the block extends"""
+    base: bytes
+    """its full digest"""
     along: tuple[int, ...]
     """ids of the trie nodes that lay on the path, from the old root, as far as there were any"""
     finish: Finish | None
@@ -175,9 +178,7 @@ def take_verdict(
     base, position, along = session.chain.digest, session.chain.position, nodes_along(session.trie, tokens)
     session.trie.commit(tokens, len(path))
     session.chain.extend(tokens)
-    record = BlockRecord(session.id, session.view, session.height, position, base, tokens, session.chain.digest)
-    session.height += 1
-    return Outcome(block, record, along, finish_of(session.contract, session.chain, seat.max_context))
+    return Outcome(block, position, base, along, finish_of(session.contract, session.chain, seat.max_context))
 
 
 def _block(session: Session, tokens: tuple[int, ...], path: list[int]) -> Block:
@@ -240,7 +241,7 @@ def nodes_along(trie: DraftTrie, tokens: tuple[int, ...]) -> tuple[int, ...]:
 
 def advance_for(seat: DrafterSeat, session: Session, outcome: Outcome, now: float) -> Advance:
     """Tell one drafter about the new prefix without repeating what it proposed itself (clause D-7)."""
-    tokens, along = outcome.record.tokens, outcome.along
+    tokens, along = outcome.block.tokens, outcome.along
     known = [depth for depth, node_id in enumerate(along, start=1) if node_id in seat.known]
     depth = known[-1] if known else 0
     ref = seat.known[along[depth - 1]][0] if depth else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from dsdproto.effects import Key
@@ -12,7 +13,7 @@ from dsdproto.policy.lag import LagEstimator
 from dsdproto.prefix import PrefixChain
 from dsdproto.registry import Finish
 from dsdproto.trie import DraftTrie, Subtree, Waste
-from dsdproto.wire.messages import Contract, DrafterEntry, Stats
+from dsdproto.wire.messages import Block, Contract, DrafterEntry, Stats
 
 if TYPE_CHECKING:
     from dsdproto.commit.ballot import Ballot
@@ -149,6 +150,10 @@ class Session:
     """OPENED was sent, now or in an earlier view"""
     ballot: Ballot | None = None
     """of the `quorum` profile"""
+    gathered: list[Block] = field(default_factory=list)
+    """verified, and not proposed yet (clause Q-36)"""
+    verified_at: float = -inf
+    """when the last verdict came"""
     finish: Finish | None = None
     """the end of the stream is proposed; no more rounds"""
     orphan_since: float | None = None

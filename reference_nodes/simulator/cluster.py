@@ -160,7 +160,8 @@ class SimCluster:
         roles = (Role.LEADER, Role.VERIFIER, Role.VOTER) if quorum else (Role.LEADER, Role.VERIFIER)
         machine = NodeMachine(_hello(name, roles, (offer,), life))
         machine.roles[Role.VERIFIER] = Verifier(VerifierConfig(offer))
-        machine.roles[Role.LEADER] = self.makers.leader(LeaderConfig(group_size=scenario.members), machine.channel)
+        leading = LeaderConfig(group_size=scenario.members, gather_for=scenario.gather)
+        machine.roles[Role.LEADER] = self.makers.leader(leading, machine.channel)
         if quorum:
             voter = machine.roles[Role.VOTER] = self.makers.voter(VoterConfig(), node_id(name))
             voter.restore(record for role, record in stored or () if role is Role.VOTER)

@@ -17,19 +17,21 @@ from reference_nodes.simulator.scenario import CLIENT, Fault, FaultKind, Numeric
 CALM = Conditions(heartbeat=4.0, redial=0.25, redial_longest=2.0)
 EXAMPLES: dict[str, tuple[str, Scenario]] = {
     "normal": (
-        "Three members, a leads; each of its blocks is one token, as nobody drafts. The votes of a's own voter do not "
-        "travel: its disk shows them.",
+        "Three members, a leads; a round gives one token, as nobody drafts. The first one is voted on at once; the "
+        "next two come within a tenth of a second and go to the vote together (clause Q-36). The votes of a's own "
+        "voter do not travel: its disk shows them.",
         Scenario(seed=1, tokens=3, delay=0.001, forward=0.01, sync=0.002, conditions=CALM),
     ),
     "leader-crash": (
-        "The leader's process is killed with a block under way. 0.3 s later the next member in turn takes over with "
-        "what a majority holds; the client has resumed there and reads on.",
+        "The leader's process is killed with a block under way (here each token is voted on alone). 0.3 s later the "
+        "next member in turn takes over with what a majority holds; the client has resumed there and reads on.",
         Scenario(
             seed=1,
             tokens=4,
             delay=0.001,
             forward=0.01,
             sync=0.002,
+            gather=0.0,
             conditions=CALM,
             faults=(Fault(at=0.0355, kind=FaultKind.KILL, who="a", length=100.0),),
             chaos=1.0,
@@ -45,6 +47,7 @@ EXAMPLES: dict[str, tuple[str, Scenario]] = {
             delay=0.001,
             forward=0.01,
             sync=0.002,
+            gather=0.0,
             numerics=Numerics.PROFILES,
             conditions=Conditions(heartbeat=1.0, redial=0.25, redial_longest=0.5),
             faults=(Fault(at=0.029, kind=FaultKind.SPLIT, who="a", mask=0b110, length=3.0),),

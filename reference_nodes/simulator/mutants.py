@@ -406,23 +406,25 @@ def adopted_log_is_not_proposed(original):
 def client_reads_before_the_commit(original):
     """A block goes to the client when it is proposed."""
 
-    def propose(session, height, base, tokens, block, now, effects):
-        if session.client is not None and block is not None:
-            effects.append(Send(*session.client, block))
-        original(session, height, base, tokens, None, now, effects)
+    def propose(session, now, effects):
+        if session.client is not None:
+            effects += [Send(*session.client, block) for block in session.gathered]
+        session.gathered = []
+        original(session, now, effects)
 
     return propose
 
 
-@mutant("Q-23, Q-34", (leader_commit, "propose"), (Ledger, "_repeated"))
+@mutant("Q-23, Q-34", (Ballot, "propose"), (Ledger, "_repeated"))
 def two_blocks_have_one_height(original):
     """Every second block of a leader has the height of the one before; voters vote for a height that they know."""
     if original.__name__ == "_repeated":
         return lambda self, prepare, end: None
 
-    def propose(session, height, base, tokens, block, now, effects):
-        again = height % 2 == 0 and session.ballot.pending
-        original(session, height - bool(again), base, tokens, block, now, effects)
+    def propose(self, chain, finish, blocks, now):
+        if self.height % 2 and self.pending:
+            self.height -= 1
+        original(self, chain, finish, blocks, now)
 
     return propose
 

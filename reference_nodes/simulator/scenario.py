@@ -92,6 +92,8 @@ class Scenario:
     jitter: float = 0.0
     forward: float = 0.01
     """seconds of a verification"""
+    gather: float = 0.1
+    """seconds that verified tokens may wait for more to be voted on with them"""
     expand: float = 0.003
     sync: float = 0.002
     """seconds of a disk's sync, on average"""
@@ -156,6 +158,7 @@ def draw(seed: int, commit: CommitProfile = CommitProfile.QUORUM) -> Scenario:
         delay=delay,
         jitter=rng.choice((0.0, 0.0, 0.001, 0.05)),
         forward=forward,
+        gather=rng.choice((0.0, 0.0, 0.03, 0.1)),
         expand=rng.choice((0.001, 0.01)),
         sync=sync,
         slow_disk=rng.choice(names) if rng.random() < 0.3 else "",

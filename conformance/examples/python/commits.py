@@ -6,7 +6,7 @@ from typing import Any
 
 from conformance.examples.python.answers import from_json, to_json
 from conformance.examples.python.drafts import chain_given
-from dsdproto.commit.ballot import Ballot, Proposal
+from dsdproto.commit.ballot import Ballot
 from dsdproto.commit.quorum import distance, leader_of, majority, next_view, reached_by_majority
 from dsdproto.effects import Effect, LinkDown, LinkUp, Persist, Received, Refuse, Send
 from dsdproto.errors import PeerError
@@ -51,7 +51,7 @@ def adopt(given: Input) -> dict[str, Any]:
         assert member.report is not None
         ballot.check_known(member.report, chain)
     if chain.position > known or finish is not None:
-        ballot.propose(Proposal(ballot.height + 1, chain.position, chain.digest, finish, None))
+        ballot.propose(chain, finish, (), 0.0)
     prepares = [(ids.index(member.node_id), ballot.catch_up(member, chain, finish)) for member in ballot.enlisted]
     out = {
         "ready": True,
