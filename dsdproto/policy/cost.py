@@ -14,6 +14,7 @@ PRIOR_ROWS = (1.0, 33.0)
 PRIOR_SECONDS = (0.020, 0.060)
 PRIOR_WEIGHT = 0.05
 """The prior only breaks ties until a handful of measurements are in."""
+QUEUE_GAIN = 0.1
 LINE_WEIGHT = 3.0
 """Measurements of one row count that the line is worth there."""
 
@@ -29,6 +30,17 @@ class CostModel:
     xy: float = 0.0
     seen: dict[int, tuple[float, float]] = field(default_factory=dict)
     """rows -> (weight, weighted sum of seconds)"""
+    queue: float = 0.0
+    """seconds that requests waited there, smoothed"""
+
+    @property
+    def forward(self) -> float:
+        """Seconds of a forward, on average; 0: none was seen."""
+        return self.y / self.n if self.n else 0.0
+
+    def waited(self, seconds: float) -> None:
+        """One request waited this long for its forward."""
+        self.queue += QUEUE_GAIN * (seconds - self.queue)
 
     def observe(self, rows: int, seconds: float) -> None:
         """One forward of ``rows`` rows took ``seconds``."""

@@ -22,18 +22,21 @@ class LagEstimator:
     tokens: float = STARTING_YIELD
     since: float | None = None
     """when the last ADVANCE was sent, until a useful proposal answers it"""
+    last: float | None = None
+    """of this round, once there is an answer"""
     missed: int = 0
     """rounds in a row in which waiting was in vain"""
 
     def asked(self, now: float | None) -> None:
         """An ADVANCE was sent at ``now``; None: drafts were at hand already, so nothing is waited for."""
-        self.since = now
+        self.since, self.last = now, None
 
     def answered(self, now: float) -> None:
         """The first useful nodes since the last ADVANCE arrived."""
         if self.since is None:
             return
-        self.lag += GAIN * (now - self.since - self.lag)
+        self.last = now - self.since
+        self.lag += GAIN * (self.last - self.lag)
         self.since = None
         self.missed = 0
 

@@ -43,12 +43,15 @@ from dsdproto.effects import (
 )
 from dsdproto.errors import PeerError
 from dsdproto.policy.cost import CostModel
+from dsdproto.policy.routing import Router, ShortestQueue
+from dsdproto.policy.windows import Adaptive, WindowPolicy
 from dsdproto.prefix import PrefixChain
 from dsdproto.registry import CommitProfile, DismissReason, ErrorCode, Feature, Finish, Scope
 from dsdproto.roles import leader_commit, leader_workers
 from dsdproto.roles.leader_rounds import Outcome, advance_for, ask, plan_round, take_proposal, take_verdict
 from dsdproto.roles.leader_seats import choose_verifier
 from dsdproto.roles.leader_session import (
+    Answers,
     BlockRecord,
     DrafterSeat,
     EndRecord,
@@ -86,6 +89,10 @@ class LeaderConfig:
     """nodes that a drafter is asked to send at once"""
     width: int = 3
     """children of a node that drafters may propose; 1 asks for chains"""
+    window_policy: Callable[[], WindowPolicy] = Adaptive
+    """makes one for each session: what to verify, what to wait for, how far drafters may run ahead"""
+    router: Router = field(default_factory=ShortestQueue)
+    """which of several verifiers gets a session"""
     trie_nodes: int = 256
     max_ahead: int = 64
     verifier_patience: float = 10.0
@@ -319,7 +326,7 @@ class Leader:
         session = self._session(message.session, key, contract, (), message.max_drafters)
         session.origins = bool(message.origins) and Feature.ORIGINS in self.peers[key[0]].features
         # Who cannot be served is refused at once.
-        _, answers = choose_verifier(session, self.peers, self.sessions.values())
+        _, answers = self.choose_verifier(session)
         if contract.commit_profile == CommitProfile.QUORUM:
             group = leader_commit.form_group(self.peers, self.met, self.config.group_size)
             session.answers = answers
@@ -339,7 +346,7 @@ class Leader:
         session.answers, session.opened = event.answers if event.answers.model else None, True
         if not event.finished:
             try:
-                _, session.answers = choose_verifier(session, self.peers, self.sessions.values(), any_profile=True)
+                _, session.answers = self.choose_verifier(session, any_profile=True)
             except PeerError as nobody:
                 effects.append(Deliver(Note(f"not taking over: {nobody.text}", event.session)))
                 return
@@ -362,7 +369,12 @@ class Leader:
             trie=self.new_trie(chain),
             max_drafters=min(max_drafters, self.config.max_drafters),
             origins=False,
+            window=self.config.window_policy(),
         )
+
+    def choose_verifier(self, session: Session, any_profile: bool = False) -> tuple[int, Answers]:
+        """See :func:`~dsdproto.roles.leader_seats.choose_verifier`."""
+        return choose_verifier(session, self.peers, self.sessions.values(), self.config.router, self.costs, any_profile)
 
     def new_trie(self, chain: PrefixChain) -> DraftTrie:
         """An empty one, below the end of ``chain``."""
@@ -414,11 +426,12 @@ class Leader:
             self._commit(session, outcome, now, effects)
             return
         # The next round is on its way before the disk is asked: only delivery waits for storage.
+        limits = session.window.limits(self.config.credit, self.config.window)
         for drafter in list(session.drafters.values()):
             if drafter.rounds >= self.config.hopeless_after and drafter.help < self.config.hopeless:
                 leader_workers.release_drafter(self, session, drafter, effects)
             else:
-                effects.append(Send(*drafter.key, advance_for(drafter, session, outcome, now)))
+                effects.append(Send(*drafter.key, advance_for(drafter, session, outcome, limits, now)))
         self.next_round(session, now, effects)
         self._commit(session, outcome, now, effects)
 

@@ -223,10 +223,9 @@ def gather(session: Session, block: Block, gather_for: float, now: float, effect
     """Take what was just verified; propose it, unless more is expected soon enough to go along (clause Q-36)."""
     ballot = session.ballot
     assert ballot is not None
-    pace, session.verified_at = now - session.verified_at, now
     session.gathered.append(block)
     due = ballot.proposed_at + gather_for
-    if session.finish is None and now + pace < due:
+    if session.finish is None and now + session.pace < due:
         effects.append(SetTimer(("gather", session.id), due))
     else:
         effects.append(CancelTimer(("gather", session.id)))

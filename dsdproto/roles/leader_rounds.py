@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from dsdproto.errors import PeerError
 from dsdproto.policy.acceptance import UNSCORED, probability_of
 from dsdproto.policy.cost import CostModel
-from dsdproto.policy.window import best_count, worth_waiting
+from dsdproto.policy.lag import GIVE_UP
+from dsdproto.policy.windows import Arrival, Outlook, Round
 from dsdproto.prefix import short_digest
 from dsdproto.registry import ErrorCode, Finish, Scope
 from dsdproto.roles.leader_session import DrafterSeat, InFlight, Session, VerifierSeat
@@ -79,22 +80,29 @@ def plan_round(session: Session, seat: VerifierSeat, cost: CostModel, trees: boo
         subtree = likeliest_chain(subtree)
     reach = reach_of(session.trie, subtree)
     seconds = cost.curve(1 + len(reach))
-    count = best_count(reach, seconds, session.overhead)
-    wait = None
-    if session.rounds and not session.waited:
-        wait = _wait_until(session, sum(reach[:count]), seconds[1 + count] + session.overhead, now)
-    return Plan(first_nodes(subtree, count), wait)
+    outlook = Outlook(
+        reach=reach,
+        seconds=seconds,
+        overhead=session.overhead,
+        arrivals=_arrivals(session, now),
+        drafters=sum(drafter.lag.missed < GIVE_UP for drafter in session.drafters.values()),
+        room=room,
+        elapsed=now - session.verified_at,
+        rounds=session.rounds,
+        waited=session.waited,
+    )
+    choice = session.window.choose(outlook)
+    return Plan(first_nodes(subtree, choice.count), None if choice.wait is None else now + choice.wait)
 
 
-def _wait_until(session: Session, gain: float, round_time: float, now: float) -> float | None:
-    """When to stop waiting for a proposal that is worth waiting for; None: do not wait."""
-    until = None
+def _arrivals(session: Session, now: float) -> list[Arrival]:
+    """Proposals that may be expected in answer to the last ADVANCE."""
+    arrivals = []
     for seat in session.drafters.values():
         remaining = seat.lag.remaining(now)
-        if remaining is not None and worth_waiting(gain, max(gain, seat.lag.tokens), remaining, round_time):
-            deadline = now + seat.lag.patience(now)
-            until = deadline if until is None else max(until, deadline)
-    return until
+        if remaining is not None:
+            arrivals.append(Arrival(remaining, seat.lag.patience(now), seat.lag.tokens))
+    return arrivals
 
 
 def ask(session: Session, seat: VerifierSeat, subtree: Subtree, now: float) -> Verify:
@@ -171,8 +179,10 @@ def take_verdict(
     session.accepted += len(path)
     if verdict.compute_us is not None and verdict.rows is not None:
         cost.observe(verdict.rows, verdict.compute_us / 1e6)
+        cost.waited((verdict.queue_us or 0) / 1e6)
         extra = max(0.0, now - flight.since - verdict.compute_us / 1e6)
         session.overhead += OVERHEAD_GAIN * (extra - session.overhead)
+    _observe_round(session, subtree, path, verdict, now)
     observe_trials(session, subtree, path)
     block = _block(session, tokens, [subtree.nodes[number - 1] for number in path])
     base, position, along = session.chain.digest, session.chain.position, nodes_along(session.trie, tokens)
@@ -196,6 +206,21 @@ def _block(session: Session, tokens: tuple[int, ...], path: list[int]) -> Block:
         tokens=tokens,
         origins=bytes(origins),
         drafters=tuple(session.entries[number] for number in fresh) or None,
+    )
+
+
+def _observe_round(session: Session, subtree: Subtree, path: list[int], verdict: Verdict, now: float) -> None:
+    session.pace, session.verified_at = now - session.verified_at, now
+    lags = [seat.lag.last for seat in session.drafters.values() if seat.lag.last is not None]
+    session.window.observe(
+        Round(
+            verified=len(subtree.tokens),
+            accepted=len(path),
+            compute=(verdict.compute_us or 0) / 1e6,
+            queue=(verdict.queue_us or 0) / 1e6,
+            took=session.pace,
+            lag=min(lags, default=None),
+        )
     )
 
 
@@ -239,8 +264,13 @@ def nodes_along(trie: DraftTrie, tokens: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def advance_for(seat: DrafterSeat, session: Session, outcome: Outcome, now: float) -> Advance:
-    """Tell one drafter about the new prefix without repeating what it proposed itself (clause D-7)."""
+def advance_for(
+    seat: DrafterSeat, session: Session, outcome: Outcome, limits: tuple[int, int], now: float
+) -> Advance:
+    """Tell one drafter about the new prefix without repeating what it proposed itself (clause D-7).
+
+    :param limits: credit and window from here on.
+    """
     tokens, along = outcome.block.tokens, outcome.along
     known = [depth for depth, node_id in enumerate(along, start=1) if node_id in seat.known]
     depth = known[-1] if known else 0
@@ -249,4 +279,6 @@ def advance_for(seat: DrafterSeat, session: Session, outcome: Outcome, now: floa
     seat.lag.asked(None if seat.known else now)
     seat.useless = 0
     seat.spoke = False
-    return Advance(position=session.chain.position, ref=ref, tokens=tokens[depth:])
+    credit, window = (new if new != old else None for new, old in zip(limits, seat.told))
+    seat.told, seat.credit = limits, max(seat.credit, limits[0])
+    return Advance(position=session.chain.position, ref=ref, tokens=tokens[depth:], credit=credit, window=window)

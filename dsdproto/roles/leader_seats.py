@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from dsdproto.effects import LinkUp
 from dsdproto.errors import PeerError
+from dsdproto.policy.cost import CostModel
+from dsdproto.policy.routing import Candidate, Router
 from dsdproto.registry import ErrorCode, Role
 from dsdproto.roles.leader_session import Answers, Session
 from dsdproto.session import check_vocabulary
@@ -16,12 +18,18 @@ NO_PROFILE = bytes(32)
 
 
 def choose_verifier(
-    session: Session, peers: Mapping[int, LinkUp], sessions: Iterable[Session], any_profile: bool = False
+    session: Session,
+    peers: Mapping[int, LinkUp],
+    sessions: Iterable[Session],
+    router: Router,
+    costs: Mapping[int, CostModel],
+    any_profile: bool = False,
 ) -> tuple[int, Answers]:
     """Link of the best verifier for ``session`` and what it offers (clauses L-1, L-5, L-9).
 
-    Profile and room count first, then who is least loaded.
+    Profile and room count first, then what the router says.
 
+    :param costs: by link, what is known of the verifier behind it.
     :param any_profile: a leader that takes over may go on with another numeric profile of the same model (clause Q-45).
 
     Raises PeerError that says precisely why there is none.
@@ -29,7 +37,7 @@ def choose_verifier(
     contract = session.contract
     refusal = PeerError(ErrorCode.MODEL_UNAVAILABLE, "L-3", "no verifier is connected to this leader")
     loads = [other.verifier.key[0] for other in sessions if other.verifier is not None]
-    found: list[tuple[bool, bool, int, int, Answers]] = []
+    found: list[tuple[bool, bool, int, Answers]] = []
     names: list[str] = []
     for link, peer in peers.items():
         if link in session.failed_verifiers or Role.VERIFIER not in peer.peer.roles:
@@ -53,11 +61,32 @@ def choose_verifier(
                 continue
             other_profile = contract.profile not in (None, offer.profile)
             other_profile |= began is not None and began.profile != answers.profile
-            found.append((other_profile, offer.max_context <= session.chain.position, loads.count(link), link, answers))
+            found.append((other_profile, offer.max_context <= session.chain.position, link, answers))
     if not found:
         raise refusal
-    *_, link, answers = min(found, key=lambda candidate: candidate[:-1])
-    return link, answers
+    found.sort(key=lambda each: each[:-1])
+    fit = [each[-2:] for each in found if each[:2] == found[0][:2]]
+    candidates = [_candidate(loads.count(link), costs.get(link)) for link, _ in fit]
+    return fit[router.choose(candidates, _draw(session.id))]
+
+
+def _candidate(sessions: int, cost: CostModel | None) -> Candidate:
+    return Candidate(sessions) if cost is None else Candidate(sessions, cost.queue, cost.forward)
+
+
+def _draw(session: bytes) -> float:
+    """Session ids are random (clause S-1): the only entropy that a leader has."""
+    return int.from_bytes(session[:6], "big") / (1 << 48)
+
+
+def drafters_in_turn(session: Session, peers: Iterable[int], busy: Mapping[int, int]) -> list[int]:
+    """Links in the order in which they are asked to draft: the client's own node first, as nobody is nearer to who
+    reads; then those with the fewest sessions of this leader, in the order in which they came.
+
+    :param busy: by link, sessions of this leader that it drafts for.
+    """
+    own = None if session.client is None else session.client[0]
+    return sorted(peers, key=lambda link: (link != own, busy.get(link, 0)))
 
 
 def _may_follow(began: Answers, answers: Answers, any_profile: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dsdproto.effects import Key
 from dsdproto.policy.acceptance import AcceptanceEstimator
 from dsdproto.policy.lag import LagEstimator
+from dsdproto.policy.windows import Adaptive, WindowPolicy
 from dsdproto.prefix import PrefixChain
 from dsdproto.registry import Finish
 from dsdproto.trie import DraftTrie, Subtree, Waste
@@ -91,6 +92,7 @@ class DrafterSeat:
     entry: DrafterEntry
     """``number`` is also its source in the trie"""
     credit: int
+    """the greatest that it was told (clause D-6)"""
     sent: int = 0
     """nodes received over the life of the channel; the next one has this number plus 1"""
     known: dict[int, tuple[int, int, bool]] = field(default_factory=dict)
@@ -101,6 +103,8 @@ class DrafterSeat:
     """rounds in which it proposed, or in which nodes of its were verified"""
     help: float = 1.0
     """accepted nodes per such round, smoothed"""
+    told: tuple[int, int] = (0, 0)
+    """credit and window as it was told last"""
     spoke: bool = False
     """it proposed since the last ADVANCE"""
     useless: int = 0
@@ -152,8 +156,11 @@ class Session:
     """of the `quorum` profile"""
     gathered: list[Block] = field(default_factory=list)
     """verified, and not proposed yet (clause Q-36)"""
+    window: WindowPolicy = field(default_factory=Adaptive)
     verified_at: float = -inf
-    """when the last verdict came"""
+    """when the last verdict came, or the verifier was ready for the first round"""
+    pace: float = 0.0
+    """seconds between the last two"""
     finish: Finish | None = None
     """the end of the stream is proposed; no more rounds"""
     orphan_since: float | None = None

@@ -5,12 +5,13 @@ Functions over a :class:`~dsdproto.roles.leader.Leader` and one of its sessions;
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dsdproto.effects import CancelTimer, Deliver, Effect, Key, Refuse, Send, SetTimer
 from dsdproto.errors import PeerError
 from dsdproto.registry import DetachReason, DismissReason, ErrorCode, Feature, Scope
-from dsdproto.roles.leader_seats import check_assigned, choose_verifier, drafter_offer
+from dsdproto.roles.leader_seats import check_assigned, drafter_offer, drafters_in_turn
 from dsdproto.roles.leader_session import Answers, DrafterSeat, Note, Session, VerifierSeat
 from dsdproto.wire.groups import join_group
 from dsdproto.wire.messages import Assign, Assigned, Attach, Detach, DrafterEntry, Error, Opened, Release
@@ -25,7 +26,7 @@ MAX_DRAFTER_NUMBER = 255
 def assign(leader: Leader, session: Session, now: float, effects: list[Effect], last: Error | None = None) -> None:
     """Ask a verifier to take the session (clause L-1); ``last`` is what the one before it said."""
     try:
-        link, _ = choose_verifier(session, leader.peers, leader.sessions.values())
+        link, _ = leader.choose_verifier(session)
     except PeerError as nobody:
         if not session.opened and session.client is not None:
             # What a verifier said tells the client more than that there is no other.
@@ -52,6 +53,7 @@ def assigned(
     """A verifier took the session. Raises PeerError for one that the stream must not come from."""
     check_assigned(session, message)
     seat.ready = True
+    session.verified_at = now
     seat.max_nodes = message.max_nodes
     seat.max_context = message.max_context
     session.orphan_since = None
@@ -123,7 +125,11 @@ def answer_due(leader: Leader, session: Session, now: float, effects: list[Effec
 def attach_drafters(leader: Leader, session: Session, effects: list[Effect]) -> None:
     """Attach connected drafters that fit, up to the limits (clause L-12)."""
     seated = {seat.entry.node_id for seat in session.drafters.values()}
-    for link, peer in leader.peers.items():
+    if len(session.drafters) >= session.max_drafters:
+        return
+    busy = Counter(link for link, _ in leader.by_drafter)
+    for link in drafters_in_turn(session, leader.peers, busy):
+        peer = leader.peers[link]
         number = len(session.entries) + 1
         if len(session.drafters) >= session.max_drafters or number > MAX_DRAFTER_NUMBER:
             return
@@ -133,14 +139,15 @@ def attach_drafters(leader: Leader, session: Session, effects: list[Effect]) -> 
         key = (link, leader.open_channel(link))
         entry = DrafterEntry(number=number, node_id=peer.peer.node_id, model=offer.name)
         session.entries[number] = entry
-        session.drafters[key] = DrafterSeat(key, entry, leader.config.credit)
+        credit, window = session.window.limits(leader.config.credit, leader.config.window)
+        session.drafters[key] = DrafterSeat(key, entry, credit, told=(credit, window))
         leader.by_drafter[key] = session
         attach = Attach(
             session=session.id,
             contract=session.contract,
             committed=session.committed,
-            credit=leader.config.credit,
-            window=leader.config.window,
+            credit=credit,
+            window=window,
             width=leader.config.width if Feature.TREES in peer.features else 1,
         )
         effects.append(Send(*key, attach))

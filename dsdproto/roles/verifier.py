@@ -16,11 +16,12 @@ batching. A prompt is computed in chunks beside the others' verifications, so a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dsdproto.effects import Compute, Computed, Effect, Event, LinkDown, LinkUp, Received, Refuse, Send, TimerFired
 from dsdproto.errors import LocalError, PeerError
-from dsdproto.policy.batching import PREFILL_CHUNK, Fifo, next_prefill
+from dsdproto.policy.batching import PREFILL_CHUNK, Batching, Fifo, next_prefill
 from dsdproto.prefix import PrefixChain
 from dsdproto.registry import ErrorCode, Scope
 from dsdproto.roles.work import PrefillItem, ScoreItem, VerifyDone, VerifyWork, Walked
@@ -50,6 +51,8 @@ class VerifierConfig:
     max_rows: int = 64
     """rows of one forward"""
     max_sessions: int = 64
+    batching: Callable[[int], Batching] = Fifo
+    """makes what forms batches of at most ``max_rows``"""
 
 
 @dataclass(slots=True)
@@ -68,6 +71,10 @@ class _Session:
     def missing(self) -> int:
         """Prefix positions not computed yet; the last one always belongs to the next score."""
         return max(0, self.chain.position - 1 - self.cached)
+
+    @property
+    def context(self) -> int:
+        return self.chain.position
 
     @property
     def rows(self) -> int:
@@ -101,11 +108,15 @@ class Verifier:
     config: VerifierConfig
     counters: VerifierCounters = field(default_factory=VerifierCounters)
     sessions: dict[Key, _Session] = field(default_factory=dict)
+    batching: Batching = field(init=False)
     _queue: list[_Session] = field(default_factory=list)
     _job: _Job | None = None
     _jobs: int = 0
     _last_prefill: Key | None = None
     _forget: list[Key] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.batching = self.config.batching(self.config.max_rows)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event; ``now`` in seconds. Never raises for anything that a peer did."""
@@ -256,7 +267,7 @@ class Verifier:
         if self._job is not None:
             return
         ready = [session for session in self._queue if session.missing < PREFILL_CHUNK]
-        batch = Fifo(self.config.max_rows).form(ready)
+        batch = self.batching.form(ready)
         behind = {
             session.key: session for session in self.sessions.values() if session.missing and session not in batch
         }
