@@ -140,7 +140,7 @@ class NodeMachine:
                 return [(role, TimerFired(inner))]
             case Computed():
                 role, number = event.job
-                return [(role, replace(event, job=number))]
+                return [(role, Computed(number, event.result, event.error))]
             case _Told(role, told):
                 return [(role, told)] if role in self.roles else []
 

@@ -75,7 +75,7 @@ MUTANTS = (
     # ---------------------------------------------------------------- drafter
     Mutant("drafter-beyond-credit", "has more nodes outstanding than its credit allows", "D-6", "drafter",
            ("drafter/credit-1", "drafter/credit-5", "drafter/credit-zero"),
-           (Patch(DRAFTER, "        if len(session.nodes) >= session.credit:\n            return\n", ""),
+           (Patch(DRAFTER, "        if len(session.nodes) >= session.credit:\n            return []\n", ""),
             Patch(DRAFTER, "if unlikely or len(session.nodes) >= session.credit:", "if unlikely:"))),
     Mutant("drafter-unknown-prefix", "proposes below prefixes that nobody knows", "D-10", "drafter",
            ("drafter/proposals-legal", "drafter/attached-first"),

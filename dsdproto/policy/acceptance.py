@@ -34,6 +34,11 @@ DOUBT = 0.5
 """Trials by which a power must explain the outcomes better for each factor e that it is away from 1."""
 
 
+_EXPECTED = tuple(tuple(probability_of(score * trust) for trust in TRUSTS) for score in range(256))
+"""by score: what each power makes of it"""
+_DOUBTS = tuple(DOUBT * abs(log(trust)) for trust in TRUSTS)
+
+
 @dataclass(slots=True)
 class _Record:
     """Outcomes of one kind of node, by score, and what each power would have expected in all."""
@@ -49,12 +54,10 @@ class _Record:
         self.hits[b] = self.hits[b] * FORGET + accepted
         self.trials[b] = self.trials[b] * FORGET + 1.0
         self.total = self.total * FORGET + accepted
-        self.expected = [
-            expected * FORGET + probability_of(score * trust) for expected, trust in zip(self.expected, TRUSTS)
-        ]
-        self.trust = min(
-            zip(TRUSTS, self.expected), key=lambda pair: abs(pair[1] - self.total) + DOUBT * abs(log(pair[0]))
-        )[0]
+        total = self.total
+        self.expected = [before * FORGET + more for before, more in zip(self.expected, _EXPECTED[score])]
+        wrong = [abs(expected - total) + doubt for expected, doubt in zip(self.expected, _DOUBTS)]
+        self.trust = TRUSTS[wrong.index(min(wrong))]
 
     def probability(self, score: int) -> float:
         b = _bucket(score)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from operator import attrgetter
 
 from dsdproto.effects import (
     Compute,
@@ -70,6 +70,7 @@ class _Node:
         "cost",
         "digest",
         "expanded",
+        "index",
         "live",
         "number",
         "parent",
@@ -97,6 +98,8 @@ class _Node:
         """children that did not fit yet: the credit was used up, or they were too unlikely from where the root was"""
         self.number: int | None = None
         self.expanded = False
+        self.index = 0
+        """in the item that asks for an expansion; the root has 0"""
         self.live = True
 
 
@@ -296,17 +299,17 @@ class Drafter:
         if not session.unsent:
             return
         waiting = [node for node in session.nodes if node.number is None]
-        gain = sum(probability_of(node.cost - session.root.cost) for node in waiting)
-        sent = len(session.nodes) - len(waiting)
-        due = session.flush.due(len(waiting), sent, session.window, gain, self._prospect(session), now)
-        if due > now:
-            effects.append(SetTimer(session.key, due))
-            return
+        if len(waiting) < session.window:
+            base = session.root.cost
+            gain = sum([probability_of(node.cost - base) for node in waiting])
+            sent = len(session.nodes) - len(waiting)
+            due = session.flush.due(len(waiting), sent, session.window, gain, self._prospect(session), now)
+            if due > now:
+                effects.append(SetTimer(session.key, due))
+                return
         groups: dict[int, tuple[_Node, list[_Node]]] = {}
         group_of: dict[int, int] = {}
-        for node in session.nodes:
-            if node.number is not None:
-                continue
+        for node in waiting:
             parent = node.parent
             assert parent is not None
             top = group_of.get(id(parent), id(parent))
@@ -342,22 +345,23 @@ class Drafter:
 
     # ------------------------------------------------------------ growing
 
-    def _frontier(self, session: _Session) -> Iterator[_Node]:
-        """Nodes worth expanding, likeliest first."""
+    def _frontier(self, session: _Session, count: int) -> list[_Node]:
+        """The ``count`` nodes that are most worth expanding, likeliest first."""
         if len(session.nodes) >= session.credit:
-            return
+            return []
         end = min(len(session.contract.prompt) + session.contract.max_tokens, self.config.offer.max_context)
         limit = session.root.cost + self.config.floor
+        stops = session.contract.stop_tokens
         open_nodes = [
             node
-            for node in (session.root, *session.nodes)
-            if not node.expanded
-            and node.cost <= limit
-            and node.position < end
-            and (node is session.root or node.token not in session.contract.stop_tokens)
+            for node in session.nodes
+            if not node.expanded and node.cost <= limit and node.position < end and node.token not in stops
         ]
-        open_nodes.sort(key=lambda node: node.cost)
-        yield from open_nodes
+        if not session.root.expanded and session.root.position < end:
+            open_nodes.insert(0, session.root)
+        if len(open_nodes) > 1:
+            open_nodes.sort(key=_cost_of)
+        return open_nodes[:count]
 
     def _start(self, effects: list[Effect]) -> None:
         if self._job is not None:
@@ -368,7 +372,7 @@ class Drafter:
             self._turn %= len(order)
             order = order[self._turn :] + order[: self._turn]
         for session in order:
-            nodes = list(islice(self._frontier(session), self.config.expansions))
+            nodes = self._frontier(session, self.config.expansions)
             if nodes:
                 chosen.append((session, nodes))
             if len(chosen) == self.config.sessions_per_job:
@@ -385,24 +389,24 @@ class Drafter:
         effects.append(Compute(self._jobs, work))
 
     def _item(self, session: _Session, nodes: list[_Node]) -> ExpandItem:
-        index = {id(session.root): 0}
+        session.root.index = 0
         for i, node in enumerate(session.nodes, start=1):
-            index[id(node)] = i
+            node.index = i
         for node in nodes:
             node.expanded = True
         return ExpandItem(
             session=session.key,
             prefix=tuple(session.tokens),
-            tokens=tuple(node.token for node in session.nodes),
-            parents=tuple(index[id(node.parent)] for node in session.nodes),
-            nodes=tuple(index[id(node)] for node in nodes),
+            tokens=tuple([node.token for node in session.nodes]),
+            parents=tuple([node.parent.index for node in session.nodes]),  # type: ignore[union-attr]
+            nodes=tuple([node.index for node in nodes]),
             sampling=session.contract.sampling,
             width=session.width,
         )
 
     def _prospect(self, session: _Session) -> float:
         """Probability that the stream passes through the likeliest node that is or will be expanded; 0: none."""
-        nodes = [*islice(self._frontier(session), 1)]
+        nodes = self._frontier(session, 1)
         if self._job is not None:
             nodes += [node for member, chosen in self._job[1] if member is session for node in chosen if node.live]
         return max((probability_of(node.cost - session.root.cost) for node in nodes), default=0.0)
@@ -447,6 +451,9 @@ class Drafter:
             node.children[child.token] = below
             session.nodes.append(below)
         node.spare = tuple(spare)
+
+
+_cost_of = attrgetter("cost")
 
 
 def _up(node: _Node, root: _Node) -> Iterator[_Node]:
