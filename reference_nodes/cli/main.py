@@ -19,7 +19,9 @@ from reference_nodes.cli import (
     doctor_command,
     init_command,
     join_command,
+    profile_command,
     pull_command,
+    record_command,
     run_command,
     serve_command,
     sim,
@@ -40,6 +42,8 @@ COMMANDS = (
     status_command,
     doctor_command,
     bench_command,
+    profile_command,
+    record_command,
     sim,
 )
 
