@@ -1,4 +1,4 @@
-"""``dsdp sim``: the fault simulator. Swarms of seeds, single runs, charts, planted bugs, all of a small case."""
+"""``dsdp sim``: the simulators. Scenario files to plan with; swarms of seeds, charts, planted bugs, a small case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
-from reference_nodes.cli import sim_explore
+from reference_nodes.cli import sim_explore, sim_plan
 from reference_nodes.cli.options import UsageError, add_command, add_json, count
 from reference_nodes.simulator.examples import EXAMPLES, example_chart, page
 from reference_nodes.simulator.mutants import MUTANTS, planted
@@ -31,15 +31,16 @@ def add(parsers: Any) -> None:
         parsers,
         "sim",
         None,
-        "the fault simulator: swarms of seeds, charts, planted bugs",
-        "Runs the protocol's own state machines on a virtual clock and a network where everything goes wrong. A seed "
-        "draws a scenario; one seed is one run, always the same.",
-        "dsdp sim swarm --seeds 1-100000 --jobs 2\ndsdp sim run --seed 7 --chart\ndsdp sim chart leader-crash\n"
-        "dsdp sim mutants",
+        "the simulators: plan a deployment, or look for faults in the protocol",
+        "Runs the protocol's own state machines on a virtual clock. With a scenario file they plan: how fast will "
+        "these devices, links and policies be? With a seed they are put on a network where everything goes wrong.",
+        "dsdp sim list\ndsdp sim run edge-cloud --set link.rtt=0.08\ndsdp sim swarm --seeds 1-100000 --jobs 2\n"
+        "dsdp sim run --seed 7 --chart\ndsdp sim chart leader-crash\ndsdp sim mutants",
     )
     kinds = parser.add_subparsers(dest="sim", metavar="WHAT", required=True)
     _add_swarm(kinds)
     _add_run(kinds)
+    sim_plan.add_list(kinds)
     charts = add_command(
         kinds,
         "chart",
@@ -95,12 +96,15 @@ def _add_run(kinds: Any) -> None:
         kinds,
         "run",
         _run,
-        "one seed, looked at closely",
-        "Run the scenario of one seed and say what it was made of and what came of it. Exit code 1 for a violation.",
+        "one scenario file, or one seed of the swarm",
+        "Run a scenario file and print what it comes to: latencies, throughput, acceptance, utilisation. Without a "
+        "file, run the scenario of one seed of the swarm and say what it was made of; exit code 1 for a violation.",
+        "dsdp sim run lan-laptops\ndsdp sim run my.toml --set window.kind=static --set window.size=4 --rows out.csv\n"
         "dsdp sim run --seed 7 --chart\ndsdp sim run --seed 7 --chart --last 40\n"
         "dsdp sim run --seed 1 --mutant minority-commits --shrink --chart",
     )
-    one.add_argument("--seed", type=count(0), required=True, metavar="N")
+    sim_plan.add_options(one)
+    one.add_argument("--seed", type=count(0), default=None, metavar="N", help="of the swarm, or in place of the file's")
     one.add_argument("--chart", action="store_true", help="print the sequence chart")
     one.add_argument("--last", type=count(1), default=None, metavar="K", help="only its last K lines")
     one.add_argument(
@@ -170,6 +174,14 @@ def _summary(swarm: Swarm) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.scenario is not None:
+        if args.chart or args.shrink or args.mutant or args.last:
+            raise UsageError("--chart, --last, --shrink and --mutant belong to seeds of the swarm, not to files")
+        return sim_plan.run_scenario(args)
+    if args.settings or args.rows or args.duration is not None:
+        raise UsageError("--set, --rows and --duration need a scenario file; `dsdp sim list` names some")
+    if args.seed is None:
+        raise UsageError("name a scenario file (`dsdp sim list` names some), or a seed of the swarm: --seed 7")
     if args.json and args.chart:
         raise UsageError("--json prints one object, --chart a chart: choose one")
     with planted(args.mutant) if args.mutant else nullcontext():

@@ -1,0 +1,354 @@
+"""What a planning run is made of. These dataclasses are the schema of scenario files; times in seconds.
+
+A scenario file is TOML with these names as keys; see ``gallery/`` for whole ones and :mod:`.loader` for reading them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from reference_nodes.simulator.plan.schema import Count, Number, Positive, Seconds, Share
+
+# ---------------------------------------------------------------- devices
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """A device whose step time is a sum of constants."""
+
+    kind: ClassVar[str] = "affine"
+    base: Seconds
+    """of any forward"""
+    per_row: Seconds = 0.0
+    """verifier: one row for the prefix end and one for each draft node; drafter: one for each expanded node"""
+    per_session: Seconds = 0.0
+    per_context: Seconds = 0.0
+    """for each token of the prefixes of the sessions in the forward"""
+    per_prefill: Seconds = 0.0
+    """for each prompt position that is computed"""
+    spread: Seconds = 0.0
+    """standard deviation of the step time's logarithm; the constants are the median"""
+    overhead: Seconds = 0.0
+    """of the node around each job; not part of the forward that it reports"""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A device as ``dsdp profile`` measured it."""
+
+    kind: ClassVar[str] = "table"
+    profile: str
+    """file, relative to the scenario's"""
+    scale: Positive = 1.0
+    """of all its times"""
+    spread: Literal["measured", "none"] = "measured"
+
+
+Device = Affine | Table
+
+
+# ---------------------------------------------------------------- nodes and links
+
+RoleName = Literal["client", "leader", "verifier", "drafter", "voter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes that are alike: ``name-0`` to ``name-(count-1)``."""
+
+    name: str
+    count: Number
+    roles: tuple[RoleName, ...]
+    device: str = ""
+    """what its verifier or drafter computes on"""
+    drafter_device: str = ""
+    """the same for the drafter alone, where a node is both; empty: ``device``"""
+    draft_model: str = "default"
+    """names the entry of ``acceptance``"""
+    slots: Number = 1
+    """jobs of a node at the same time; its roles share them"""
+    sync: Seconds = 0.0
+    """of a write to its disk"""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How nodes of two groups are connected, each with each."""
+
+    between: tuple[str, str]
+    rtt: Seconds = 0.0
+    """there and back, without jitter"""
+    jitter: Seconds = 0.0
+    """each way takes up to this much longer, evenly distributed"""
+    bandwidth: Seconds = 0.0
+    """bits per second, each way and each pair of nodes; 0: no limit"""
+    loss: Share = 0.0
+    """chance of a segment to be lost: it comes a retransmission later, and all behind it wait"""
+    retransmit: Seconds = 0.0
+    """seconds until a lost segment is sent again; 0: twice the round trip plus 10 ms, as a tail-loss probe takes"""
+
+
+# ---------------------------------------------------------------- workload
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    kind: ClassVar[str] = "constant"
+    SHORTHAND: ClassVar[str] = "tokens"
+    tokens: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Lognormal:
+    kind: ClassVar[str] = "lognormal"
+    median: Positive
+    sigma: Seconds
+    low: Number = 1
+    high: Number = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class FromTrace:
+    """As the requests of a trace, drawn at random where arrivals are not the trace's own."""
+
+    kind: ClassVar[str] = "trace"
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class FromRecord:
+    """As the streams that acceptance was recorded on."""
+
+    kind: ClassVar[str] = "recorded"
+
+
+Length = Constant | Lognormal | FromTrace | FromRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson:
+    """Requests come independently of each other, at a rate, over all clients."""
+
+    kind: ClassVar[str] = "poisson"
+    rate: Positive
+    """requests per second, all clients together"""
+    prompt: Length = Constant(64)
+    output: Length = Constant(128)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Each client asks again when it has its answer, after thinking."""
+
+    kind: ClassVar[str] = "closed"
+    clients: Number
+    """spread over the client nodes in turn"""
+    think: Seconds = 0.0
+    """mean; exponentially distributed"""
+    ramp: Seconds = 0.0
+    """the first requests come evenly within this time"""
+    prompt: Length = Constant(64)
+    output: Length = Constant(128)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The requests of a file, one JSON object a line: ``arrival_ms``, ``prompt_tokens``, ``target_tokens``."""
+
+    kind: ClassVar[str] = "trace"
+    file: str
+    speed: Positive = 1.0
+    """2: arrivals twice as fast"""
+    repeat: bool = False
+    """begin again at its end, until the scenario's"""
+
+
+Workload = Poisson | Closed | Trace
+
+
+# ---------------------------------------------------------------- acceptance
+
+
+@dataclass(frozen=True, slots=True)
+class Iid:
+    """Each position by itself: ``rates[k]`` is the chance that the target's token is the drafter's choice number k."""
+
+    kind: ClassVar[str] = "iid"
+    rates: tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Markov:
+    """Two kinds of text, easy and hard, that come in stretches."""
+
+    kind: ClassVar[str] = "markov"
+    good: tuple[Share, ...]
+    bad: tuple[Share, ...]
+    worsens: Share
+    """chance to go from good to bad at a position"""
+    improves: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a real pair did (``dsdp record``)."""
+
+    kind: ClassVar[str] = "recorded"
+    file: str
+    order: Literal["cycle", "random"] = "cycle"
+    """which stream a session follows: session n the n-th, or any"""
+
+
+Acceptance = Iid | Markov | Recorded
+
+
+# ---------------------------------------------------------------- policies
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """What a live leader does by default."""
+
+    kind: ClassVar[str] = "adaptive"
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """Always the same window: synchronous speculation, or with drafts ``ahead`` of it."""
+
+    kind: ClassVar[str] = "static"
+    size: Count = 4
+    """draft tokens; 0 is the target alone"""
+    ahead: Count = 0
+    """draft tokens that a drafter may have outstanding beyond the window"""
+    patience: Positive = 5.0
+    """seconds after which a round goes on with what there is"""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A window that grows and shrinks with the recent acceptance."""
+
+    kind: ClassVar[str] = "threshold"
+    size: Count = 4
+    ahead: Count = 0
+    patience: Positive = 5.0
+    low: Share = 0.5
+    high: Share = 0.8
+    least: Count = 1
+    most: Number = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """The closed-form window for the acceptance seen so far."""
+
+    kind: ClassVar[str] = "optimum"
+    draft: Positive
+    """seconds of one draft token, and of a row more in the forward"""
+    fixed: Seconds = 0.0
+    """seconds of a round besides queue, forward and drafting: the round trip"""
+    most: Number = 12
+    ahead: Count = 0
+    patience: Positive = 5.0
+
+
+Window = Adaptive | Static | Threshold | Optimum
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Which leader a session goes to."""
+
+    kind: Literal["round-robin", "random", "shortest-queue", "goodput"] = "round-robin"
+    view: Literal["client", "fleet"] = "client"
+    """who routes: each client node for itself, knowing its own sessions, or one balancer that knows all of them"""
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """Which sessions share a forward."""
+
+    kind: Literal["fifo", "length-aware", "fair"] = "fifo"
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """Knobs of leader and drafter, as in ``LeaderConfig`` and ``DrafterConfig``."""
+
+    drafters: Count = 1
+    """for each session at most"""
+    width: Number = 3
+    credit: Count = 48
+    message_nodes: Number = 8
+    """nodes that a drafter is asked to send at once"""
+    max_ahead: Number = 64
+    expansions: Number = 2
+    sessions_per_job: Number = 8
+    max_sessions: Number = 32
+    """of one drafter"""
+    floor: Count = 48
+    sibling_floor: Count = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Verifying:
+    """Limits of verifiers and leaders, as in ``VerifierConfig`` and ``LeaderConfig``."""
+
+    max_nodes: Number = 63
+    max_rows: Number = 64
+    max_sessions: Number = 64
+    max_context: Number = 1 << 17
+    leader_sessions: Number = 256
+    kv_tokens: Count = 0
+    """what a verifier's memory holds; who was not served for longest is thrown out and computed again; 0: no limit"""
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What a user is content with; 0: no limit."""
+
+    ttft: Seconds = 0.0
+    tpot: Seconds = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What a client does when it is refused."""
+
+    retries: Count = 0
+    """how often it asks again"""
+    wait: Positive = 0.25
+    """before the first time; then twice as long each time"""
+    silence: Positive = 10.0
+    """seconds without news after which a stream under `quorum` is resumed elsewhere"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    name: str
+    duration: Positive
+    """requests arrive for so long"""
+    group: tuple[Group, ...]
+    link: tuple[Link, ...]
+    workload: Workload
+    device: dict[str, Device]
+    acceptance: dict[str, Acceptance] = field(default_factory=dict)
+    """by draft model"""
+    about: str = ""
+    seed: Count = 1
+    warmup: Seconds = 0.0
+    """what ends before is not counted"""
+    drain: Seconds = 0.0
+    """seconds after ``duration`` in which what has arrived may end"""
+    commit: Literal["solo", "quorum"] = "solo"
+    window: Window = Adaptive()
+    routing: Routing = Routing()
+    batching: Batching = Batching()
+    drafting: Drafting = Drafting()
+    verifying: Verifying = Verifying()
+    patience: Patience = Patience()
+    slo: Slo = Slo()
+    folder: str = ""
+    """what file names are relative to; set by the loader"""

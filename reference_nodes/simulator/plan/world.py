@@ -1,0 +1,253 @@
+"""The world of a planning run: the fault network's nodes and links, without a trace, with bandwidth, loss and counts.
+
+Whatever happens is as in :mod:`reference_nodes.simulator.network`; only how long a message is under way, and what is
+remembered of it, differ. Nothing here grows with simulated time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dsdproto.effects import (
+    CancelTimer,
+    CloseLink,
+    Compute,
+    Computed,
+    Deliver,
+    Effect,
+    Persist,
+    Received,
+    Refuse,
+    Send,
+    SetTimer,
+)
+from dsdproto.errors import LocalError
+from dsdproto.registry import Role
+from reference_nodes.simulator.host import SimNode
+from reference_nodes.simulator.network import Conditions, Dialing, FaultyWorld, Line, Road
+from reference_nodes.simulator.plan.luck import Stream
+from reference_nodes.simulator.plan.scenario import Link
+from reference_nodes.simulator.plan.sizes import SEGMENT, SEGMENT_BYTES, size_of
+
+FASTEST_RETRANSMIT = 0.01
+
+
+class Nowhere(list):
+    """A trace that keeps nothing."""
+
+    def append(self, item: Any) -> None:
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class PlanRoad(Road):
+    """One way from a node to another, with room for so many bits a second."""
+
+    luck: Callable[[], float] = field(kw_only=True)
+    bandwidth: float = 0.0
+    loss: float = 0.0
+    retransmit: float = 0.0
+    free_at: float = 0.0
+    """when the last bit of what was sent so far has left"""
+
+    def transit(self, now: float, size: int) -> float:
+        """When a message that is sent now arrives, if nothing else holds it up."""
+        at = now
+        if self.bandwidth:
+            at = self.free_at = max(now, self.free_at) + 8.0 * (size + SEGMENT_BYTES) / self.bandwidth
+        at += self.delay
+        if self.jitter:
+            at += self.jitter * self.luck()
+        if self.loss:
+            # A lost segment is sent again, after twice as long each time; what is behind it waits in the receiver.
+            for _ in range(1 + size // SEGMENT):
+                wait = self.retransmit
+                while self.luck() < self.loss:
+                    at += wait
+                    wait *= 2.0
+        return at
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over links since it was last reset."""
+
+    messages: int = 0
+    bytes: int = 0
+
+
+class PlanWorld(FaultyWorld):
+    """A :class:`FaultyWorld` that forgets."""
+
+    def __init__(self, seed: int, conditions: Conditions) -> None:
+        super().__init__(random.Random(f"dsdp plan {seed}"), conditions)
+        self.seed = seed
+        self.trace = Nowhere()
+        self.traffic = Traffic()
+        self.all_messages = 0
+        """since the beginning, the warm-up included"""
+
+    @property
+    def heap(self) -> list[tuple[float, int, Callable[..., None], tuple[Any, ...]]]:
+        """What is to come, the next first."""
+        return self._heap
+
+    def begin_counting(self) -> None:
+        """Traffic so far does not count."""
+        self.traffic = Traffic()
+
+    def round_trip(self, near: str, far: str) -> float:
+        """Seconds there and back without jitter, as the road is."""
+        return self._roads[(near, far)].delay + self._roads[(far, near)].delay
+
+    def link(self, dialer: str, acceptor: str, link: Link) -> None:
+        """From now on ``dialer`` keeps a connection to ``acceptor``."""
+        a, b = self.nodes[dialer], self.nodes[acceptor]
+        for one, other in ((a, b), (b, a)):
+            self._roads[(one.name, other.name)] = PlanRoad(
+                one,
+                other,
+                link.rtt / 2,
+                link.jitter,
+                luck=Stream("road", self.seed, one.name, other.name),
+                bandwidth=link.bandwidth,
+                loss=link.loss,
+                retransmit=link.retransmit or 2 * link.rtt + FASTEST_RETRANSMIT,
+            )
+        dialing = self._dialings[(dialer, acceptor)] = Dialing(a, b)
+        self._establish(dialing, 0, a.life, b.life)
+
+    def send(self, node: SimNode, number: int, channel: int, message: Any) -> None:
+        line = self._by_end.get((node.name, number))
+        if line is None:
+            return
+        side = 0 if line.ends[0][1] == number else 1
+        if not line.open[side]:
+            return
+        size = size_of(message)
+        traffic = self.traffic
+        traffic.messages += 1
+        self.all_messages += 1
+        traffic.bytes += size
+        road = line.roads[side]
+        if road.blocks:
+            super()._travel(line, side, (channel, message), 0.0)
+            return
+        at = road.transit(self.now, size)
+        last = line.last
+        if at < last[side]:
+            at = last[side]
+        else:
+            last[side] = at
+        self._order += 1
+        heapq.heappush(self._heap, (at, self._order, self._arrived, (line, side, (channel, message))))
+
+    def _travel(self, line: Line, side: int, parcel: Any, late: float) -> None:
+        road = line.roads[side]
+        if road.blocks or isinstance(parcel, str):
+            super()._travel(line, side, parcel, late)
+            return
+        at = max(road.transit(self.now, size_of(parcel[1])), line.last[side])
+        line.last[side] = at
+        self.at(at, self._arrived, line, side, parcel)
+
+    def _arrived(self, line: Line, side: int, parcel: Any) -> None:
+        other = 1 - side
+        if not line.open[other] or isinstance(parcel, str):
+            super()._arrived(line, side, parcel)
+            return
+        line.roads[side].receiver.handle(Received(line.ends[other][1], parcel[0], parcel[1]))
+
+    def note(self, node: SimNode, kind: str, what: Any) -> None:
+        return None
+
+
+Execute = Callable[[Any], tuple[Any, float, float]]
+"""A role's work -> (result, seconds of the forward, seconds of the node around it)."""
+
+
+@dataclass(slots=True, eq=False)
+class PlanNode(SimNode):
+    """A node that computes on a device of so many slots, and keeps of its records what a restart needs."""
+
+    execute: dict[Role, Execute] = field(default_factory=dict)
+    slots: int = 1
+    running: int = 0
+    waiting: deque[Compute] = field(default_factory=deque)
+    sync: float = 0.0
+    keep: Callable[[Any], None] | None = None
+    """given each record; None: nobody will want it"""
+
+    def perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is Send:
+                self.world.send(self, effect.link, effect.channel, effect.message)
+            elif kind is Compute:
+                if self.running < self.slots:
+                    self._begin(effect)
+                else:
+                    self.waiting.append(effect)
+            elif kind is Deliver:
+                if self.on_deliver is not None:
+                    self.on_deliver(effect.item)
+            elif kind is SetTimer:
+                self._set_timer(effect)
+            elif kind is CancelTimer:
+                self.timers.pop(effect.key, None)
+            elif kind is Persist:
+                self._store(effect)
+            elif kind is Refuse:
+                self._refuse(effect)
+            elif kind is CloseLink:
+                self._close(effect)
+            else:
+                raise LocalError(f"{kind.__name__} is no effect that a driver performs")
+
+    def die(self, kept: int) -> None:
+        SimNode.die(self, kept)
+        self.running = 0
+        self.waiting.clear()
+
+    # ------------------------------------------------------------ computing
+
+    def _begin(self, effect: Compute) -> None:
+        self.running += 1
+        result, took, around = self.execute[effect.job[0]](effect.work)
+        world = self.world
+        done = Computed(effect.job, replace(result, seconds=took))
+        world.at(world.now + took + around, self._computed, self.life, done)
+
+    def _computed(self, life: int, done: Computed) -> None:
+        if life != self.life:
+            return
+        if self.paused:
+            self.held.append((self._computed, (life, done)))
+            return
+        self.running -= 1
+        if self.waiting:
+            self._begin(self.waiting.popleft())
+        self.handle(done)
+
+    # ------------------------------------------------------------ storing
+
+    def _store(self, effect: Persist) -> None:
+        if self.sync:
+            self.world.at(self.world.now + self.sync, self._stored, self.life, effect)
+        else:
+            self._stored(self.life, effect)
+
+    def _stored(self, life: int, effect: Persist) -> None:
+        if life != self.life:
+            return
+        if self.paused:
+            self.held.append((self._stored, (life, effect)))
+            return
+        if self.keep is not None:
+            self.keep(effect.record)
+        self.perform(self.machine.persisted(effect, self.now))

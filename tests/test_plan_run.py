@@ -1,0 +1,133 @@
+"""The planning simulator from end to end: small scenarios, figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from reference_nodes.cli.main import main
+from reference_nodes.simulator.plan import ScenarioError, gallery, load, parse, run, text_of
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    """One target, one laptop that asks and drafts; every time a constant."""
+    table: dict[str, Any] = {
+        "name": "small",
+        "duration": 20.0,
+        "device": {
+            "gpu": {"kind": "affine", "base": 0.03},
+            "cpu": {"kind": "affine", "base": 0.005},
+        },
+        "group": [
+            {"name": "target", "count": 1, "roles": ["leader", "verifier"], "device": "gpu"},
+            {"name": "edge", "count": 1, "roles": ["client", "drafter"], "device": "cpu"},
+        ],
+        "link": [{"between": ["edge", "target"], "rtt": 0.01}],
+        "workload": {"kind": "closed", "clients": 1, "prompt": 32, "output": 100},
+        "acceptance": {"default": {"kind": "iid", "rates": [0.8]}},
+        "drafting": {"width": 1},
+    }
+    return table | changes
+
+
+def test_same_seed_gives_the_same_report_and_another_seed_another() -> None:
+    first, again, other = (run(parse(small()), seed=seed) for seed in (1, 1, 2))
+    assert first.figures == again.figures and first.digest == again.digest
+    assert first.digest != other.digest
+
+
+def test_target_alone_takes_a_forward_a_token() -> None:
+    report = run(parse(small(window={"kind": "static", "size": 0})))
+    assert report["speculation.tokens_per_round"] == 1.0
+    # The 31 positions of the prompt before its last are a forward of their own; each block is half a round trip away.
+    assert report["latency.tpot.mean"] == pytest.approx(0.03, rel=1e-6)
+    assert report["latency.ttft.mean"] == pytest.approx(0.01 + 0.03 + 0.03, rel=1e-6)
+
+
+def test_static_window_has_the_rounds_of_the_closed_form() -> None:
+    window = {"kind": "static", "size": 4}
+    report = run(parse(small(window=window, duration=400.0, workload={"kind": "closed", "clients": 1, "output": 2000})))
+    expected = (1 - 0.8**5) / (1 - 0.8)
+    assert report["speculation.tokens_per_round"] == pytest.approx(expected, rel=0.02)
+    # ADVANCE there, four tokens drafted one after the other, PROPOSE back, one forward.
+    round_time = 0.01 + 4 * 0.005 + 0.03
+    assert report["latency.tpot.mean"] == pytest.approx(round_time / expected, rel=0.02)
+
+
+def test_requests_add_up_and_none_vanishes() -> None:
+    rows = []
+    workload = {"kind": "poisson", "rate": 3.0, "prompt": 32, "output": 50}
+    report = run(parse(small(workload=workload)), on_row=rows.append)
+    counts = report["requests"]
+    assert counts["arrived"] == counts["done"] + counts["refused"] + counts["failed"] + counts["unfinished"]
+    assert len(rows) == counts["arrived"] > 30
+    assert {row.status for row in rows} == {"done", "unfinished"}
+    assert [row.number for row in rows if row.status == "done"] != []
+    assert all(row.tokens == 50 for row in rows if row.status == "done")
+
+
+def test_two_policies_meet_the_same_requests_and_the_same_luck() -> None:
+    rows: dict[int, list[Any]] = {}
+    workload = {
+        "kind": "poisson",
+        "rate": 1.0,
+        "prompt": {"kind": "lognormal", "median": 50, "sigma": 1.0},
+        "output": {"kind": "lognormal", "median": 50, "sigma": 0.5},
+    }
+    for size in (1, 6):
+        rows[size] = []
+        run(parse(small(workload=workload, window={"kind": "static", "size": size})), on_row=rows[size].append)
+    seen = [sorted((row.number, row.arrived, row.prompt, row.output) for row in each) for each in rows.values()]
+    assert seen[0] == seen[1]
+
+
+def test_adaptive_window_is_no_slower_than_the_target_alone() -> None:
+    alone = run(parse(small(window={"kind": "static", "size": 0})))
+    adaptive = run(parse(small()))
+    assert adaptive["throughput.tokens_per_second"] > 1.5 * alone["throughput.tokens_per_second"]
+
+
+def test_refused_requests_are_counted_as_refused() -> None:
+    workload = {"kind": "poisson", "rate": 10.0, "prompt": 8, "output": 200}
+    report = run(parse(small(workload=workload, verifying={"max_sessions": 2, "leader_sessions": 2})))
+    counts = report["requests"]
+    assert counts["refused"] > 50
+    assert counts["reasons"] == {"OVERLOADED": counts["refused"]}
+    assert counts["arrived"] == counts["done"] + counts["refused"] + counts["unfinished"]
+
+
+def test_command_prints_a_report(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
+    rows = tmp_path / "rows.csv"
+    argv = ["sim", "run", "lan-laptops", "--duration", "12", "--set", "warmup=2", "--rows", str(rows)]
+    assert main([*argv, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["requests"]["arrived"] == len(rows.read_text().splitlines()) - 1
+    assert main(argv) == 0
+    assert body["digest"][:16] in capsys.readouterr().out
+
+
+def test_command_refuses_what_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "run", "lan-laptop"]) == 1
+    assert "did you mean 'lan-laptops'" in capsys.readouterr().err
+    assert main(["sim", "run", "lan-laptops", "--set", "workload.tink=1"]) == 1
+    assert "workload.tink: no such key" in capsys.readouterr().err
+    assert main(["sim", "run", "lan-laptops", "--chart"]) == 2
+    assert main(["sim", "run"]) == 2
+
+
+@pytest.mark.parametrize("name", sorted(gallery()))
+def test_gallery_runs(name: str) -> None:
+    scenario = load(name, ["duration=3", "warmup=0"])
+    report = run(scenario)
+    assert report["requests.arrived"] > 0
+    assert report["throughput.tokens_per_second"] > 0
+    assert scenario.about and scenario.name in text_of(report)
+
+
+def test_scenario_without_clients_is_refused() -> None:
+    table = small()
+    table["group"][1]["roles"] = ["drafter"]
+    with pytest.raises(ScenarioError, match="no group has the role 'client'"):
+        parse(table)
