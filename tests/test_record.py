@@ -65,9 +65,7 @@ def test_a_record_is_of_the_target_s_own_stream():
     table = TableDrafter(model)
     for index, rank in enumerate(record.ranks):
         prefix = (*contract.prompt, *stream[:index])
-        (children,) = table.run(
-            DraftWork((ExpandItem("s", prefix, (), (), (0,), contract.sampling, 3),), ())
-        ).children
+        (children,) = table.run(DraftWork((ExpandItem("s", prefix, (), (), (0,), contract.sampling, 3),), ())).children
         tokens = [child.token for child in children[0]]
         assert rank == (tokens.index(stream[index]) if stream[index] in tokens else ABSENT)
         assert record.scores[index] == tuple(child.score for child in children[0])

@@ -1,4 +1,4 @@
-"""``dsdp bench``: identity, speed, wire, failover and commit."""
+"""``dsdp bench``: identity, speed, wire, failover, commit and fidelity."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reference_nodes.cli import fidelity_command
 from reference_nodes.cli.options import add_command, add_json, count, read_prompts
 from reference_nodes.cli.runner import run_trio
 
@@ -19,13 +20,14 @@ def add(parsers: Any) -> None:
         parsers,
         "bench",
         None,
-        "measure: identity, speed, wire, failover, commit",
-        "Five measurements. Progress is on stderr; --json prints one object.",
+        "measure: identity, speed, wire, failover, commit, fidelity",
+        "Six measurements. Progress is on stderr; --json prints one object.",
         "dsdp bench identity --prompts questions.jsonl\n"
         "dsdp bench speed --prompts questions.jsonl --json\n"
         "dsdp bench wire\n"
         "dsdp bench failover --runs 30\n"
-        "dsdp bench commit",
+        "dsdp bench commit\n"
+        "dsdp bench fidelity --quick",
     )
     kinds = parser.add_subparsers(dest="bench", metavar="WHAT", required=True)
     identity = add_command(
@@ -99,6 +101,7 @@ def add(parsers: Any) -> None:
     )
     add_json(wire)
     _add_quorum(kinds)
+    fidelity_command.add(kinds)
 
 
 def _add_quorum(kinds: Any) -> None:

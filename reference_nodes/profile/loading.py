@@ -14,12 +14,17 @@ TEXT = (
 )
 
 
+def ids_of(target: str) -> list[int]:
+    """:data:`TEXT` in a model's vocabulary: what prefixes are made of. Raises ModelError, BackendError, UsageError."""
+    return Vocabulary(target).encode(Prompt(TEXT))
+
+
 def load_stepper(role: str, model: str, target: str, temperature: float = 0.0) -> Stepper:
     """``role``: "verifier" or "drafter"; ``target``: the model whose vocabulary it is, ``model`` itself for a verifier.
 
     Raises ModelError, BackendError, UsageError, LocalError.
     """
-    text = Vocabulary(target).encode(Prompt(TEXT))
+    text = ids_of(target)
     sampling = sampling_of(temperature)
     if role == "verifier":
         verifier = load_verifier(model)

@@ -1,0 +1,192 @@
+"""What the planning simulator says of a target and a drafter that share one machine.
+
+The nodes, the network and the workload are the simulator's own; only how long a job takes knows more here. Two models
+on one machine share its memory bus, so while both compute each goes on at a fraction of its speed: a job's remaining
+work is put off and brought forward as the other begins and ends (processor sharing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dsdproto.effects import Compute, Computed
+from dsdproto.registry import Role
+from reference_nodes.profile.document import load_profile
+from reference_nodes.profile.table import Table
+from reference_nodes.simulator.plan.driver import Drive
+from reference_nodes.simulator.plan.fleet import Fleet
+from reference_nodes.simulator.plan.loader import parse
+from reference_nodes.simulator.plan.measure import Meter
+from reference_nodes.simulator.plan.scenario import Group, Scenario
+from reference_nodes.simulator.plan.workload import Request, Workload
+from reference_nodes.simulator.plan.world import PlanNode
+
+HOUR = 3600.0
+PAIR = "pair"
+"""How the scenario calls its draft model."""
+VERIFIER_FILE, DRAFTER_FILE = "fidelity-verifier.json", "fidelity-drafter.json"
+RECORD_FILE = "fidelity-record.jsonl"
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """What a node computes now; seconds of work with the machine to itself."""
+
+    node: PlanNode
+    done: Computed
+    life: int
+    work: float
+    left: float
+    """of ``work``"""
+    began: float
+    slowdown: float
+    turn: int = 0
+    """counts how often its end was put off"""
+
+
+@dataclass(slots=True)
+class SharedMachine:
+    """Nodes on one machine. Whoever computes beside another does so ``slowdown`` times as slowly."""
+
+    jobs: list[_Job] = field(default_factory=list)
+    since: float = 0.0
+    """when the set of jobs last changed"""
+
+    def begin(self, job: _Job) -> None:
+        """Raises nothing; ``job.node`` gets its result when the work is done."""
+        self._advance(job.node.world.now)
+        self.jobs.append(job)
+        self._plan()
+
+    def _advance(self, now: float) -> None:
+        shared = len(self.jobs) > 1
+        for job in self.jobs:
+            job.left -= (now - self.since) / (job.slowdown if shared else 1.0)
+        self.since = now
+
+    def _plan(self) -> None:
+        shared = len(self.jobs) > 1
+        for job in self.jobs:
+            job.turn += 1
+            world = job.node.world
+            rest = max(job.left, 0.0) * (job.slowdown if shared else 1.0)
+            world.at(world.now + rest, self._ended, job, job.turn)
+
+    def _ended(self, job: _Job, turn: int) -> None:
+        if turn != job.turn:
+            return
+        world = job.node.world
+        self._advance(world.now)
+        self.jobs.remove(job)
+        self._plan()
+        # What a node reports is a part of the job, stretched like the rest.
+        stretch = (world.now - job.began) / job.work if job.work else 1.0
+        result = replace(job.done.result, seconds=job.done.result.seconds * stretch)
+        job.node._computed(job.life, replace(job.done, result=result))
+
+
+@dataclass(slots=True, eq=False)
+class SharingNode(PlanNode):
+    """A node whose jobs take as long as its machine lets them."""
+
+    home: SharedMachine = field(kw_only=True)
+    slowdown: dict[Role, float] = field(kw_only=True)
+    """by role, beside another job"""
+
+    def _begin(self, effect: Compute) -> None:
+        self.running += 1
+        role = effect.job[0]
+        result, took = self.execute[role](effect.work)
+        done = Computed(effect.job, result)
+        self.home.begin(_Job(self, done, self.life, took, took, self.world.now, self.slowdown[role]))
+
+
+@dataclass(slots=True)
+class SharingFleet(Fleet):
+    """The nodes of a scenario, all on one machine."""
+
+    slowdown: dict[Role, float] = field(kw_only=True)
+    shared: SharedMachine = field(default_factory=SharedMachine)
+
+    def _add(self, group: Group, name: str) -> None:
+        machine, execute = self._machine(group, name, 0), self._executors(group, name, 0)
+        node = SharingNode(name, machine, slots=group.slots, execute=execute, home=self.shared, slowdown=self.slowdown)
+        if "leader" in group.roles:
+            self.leaders.append(name)
+        self.world.add(node)
+
+
+class Batch(Workload):
+    """So many requests and no more, over clients that each ask again when they have an answer."""
+
+    def __init__(self, scenario: Scenario, seed: int, recorded: tuple[tuple[int, int], ...], requests: int) -> None:
+        super().__init__(scenario, seed, recorded)
+        self._requests = requests
+
+    def next(self, before: Request, now: float, pause: float = 0.0) -> Request | None:
+        after = super().next(before, now, pause)
+        return after if after is not None and after.number < self._requests else None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What runs are predicted from: a folder with two profiles and a record, and what an idle link takes."""
+
+    folder: Path
+    base_rtt: float
+    """seconds of a PING over the link while nothing runs and nothing is added"""
+
+    @property
+    def slowdown(self) -> dict[Role, float]:
+        """How many times as long a step takes beside the other model's. Raises ProfileError."""
+        files = {Role.VERIFIER: VERIFIER_FILE, Role.DRAFTER: DRAFTER_FILE}
+        return {role: Table(load_profile(self.folder / name)).slowdown for role, name in files.items()}
+
+
+def scenario_of(setting: Setting, added_rtt: float, sessions: int, seed: int) -> Scenario:
+    """The scenario of one cell: a target, a drafter that far away, a client next to the target."""
+    recorded = {"kind": "recorded"}
+    table: dict[str, Any] = {
+        "name": "fidelity",
+        "duration": HOUR,
+        "seed": seed,
+        "group": [
+            {"name": "target", "count": 1, "roles": ["leader", "verifier"], "device": "target"},
+            {"name": "drafter", "count": 1, "roles": ["drafter"], "device": "drafter", "draft_model": PAIR},
+            {"name": "client", "count": 1, "roles": ["client"]},
+        ],
+        "link": [
+            {"between": ["target", "drafter"], "rtt": setting.base_rtt + added_rtt},
+            {"between": ["target", "client"], "rtt": setting.base_rtt},
+        ],
+        "device": {
+            "target": {"kind": "table", "profile": VERIFIER_FILE},
+            "drafter": {"kind": "table", "profile": DRAFTER_FILE},
+        },
+        "acceptance": {PAIR: {**recorded, "file": RECORD_FILE}},
+        "workload": {"kind": "closed", "clients": sessions, "prompt": recorded, "output": recorded},
+    }
+    return parse(table, folder=str(setting.folder))
+
+
+def predict(
+    setting: Setting, added_rtt: float, sessions: int, requests: int, seed: int, on_row: Callable[[Any], None]
+) -> float:
+    """Simulate a cell; ``on_row`` gets each request. Returns the seconds until the last one ended.
+
+    Raises ScenarioError, and RuntimeError where a request has no end.
+    """
+    scenario = scenario_of(setting, added_rtt, min(sessions, requests), seed)
+    meter = Meter(scenario.slo)
+    fleet = SharingFleet(scenario, seed, meter, slowdown=setting.slowdown)
+    fleet.build()
+    drive = Drive(fleet, Batch(scenario, seed, fleet.recorded, requests), meter, on_row)
+    world = fleet.world
+    while not drive.idle:
+        if not world.heap or world.now > HOUR:
+            raise RuntimeError(f"{len(drive.live)} of {requests} requests have no end after {world.now:.0f} s")
+        world.step()
+    return meter.last_end
