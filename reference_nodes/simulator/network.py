@@ -209,9 +209,19 @@ class FaultyWorld(World):
             self.trace.append((self.now, "down", name, line.ends[1 - side][0], reason))
             node.handle(LinkDown(number, reason))
         if not line.open[1 - side]:
-            self.links.remove(line)
+            self._forget(line)
             for end in line.ends:
                 self._by_end.pop(end, None)
+
+    def _twins(self, dialer: str, acceptor: str) -> list[Line]:
+        """Lines that were dialed between the two before."""
+        return [line for line in self.links if (line.ends[0][0], line.ends[1][0]) == (dialer, acceptor)]
+
+    def _remember(self, line: Line) -> None:
+        self.links.append(line)
+
+    def _forget(self, line: Line) -> None:
+        self.links.remove(line)
 
     def _redial(self, dialing: Dialing) -> None:
         dialing.attempt += 1
@@ -244,7 +254,7 @@ class FaultyWorld(World):
             self._redial(dialing)
             return
         dialing.failures = 0
-        for twin in [line for line in self.links if (line.ends[0][0], line.ends[1][0]) == (a.name, b.name)]:
+        for twin in self._twins(a.name, b.name):
             if twin.life == a.life:  # the dialer has lost it, whatever the acceptor still believes
                 self._down(twin, 1, "a second link between the same two nodes")
         first, second = self._next_link, self._next_link + 1
@@ -252,7 +262,7 @@ class FaultyWorld(World):
         there, back = self._roads[(a.name, b.name)], self._roads[(b.name, a.name)]
         line = Line(((a.name, first), (b.name, second)), there.delay, roads=(there, back), life=a.life)
         dialing.line = line
-        self.links.append(line)
+        self._remember(line)
         self._by_end[(a.name, first)] = self._by_end[(b.name, second)] = line
         self.trace.append((self.now, "up", a.name, b.name, ""))
         a.handle(LinkUp(first, b.machine.hello, ALL_FEATURES, True))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reference_nodes.simulator.plan.luck import key_of, uniform
+from reference_nodes.simulator.plan.records import RecordedProcess
 from reference_nodes.simulator.plan.scenario import Acceptance, Iid, Markov
 
 NONE = 255
@@ -95,6 +96,4 @@ def process_of(given: Acceptance, name: str, seed: int, folder: Path) -> Process
         return IidProcess(given.rates, key)
     if isinstance(given, Markov):
         return MarkovProcess(given, key)
-    from reference_nodes.simulator.plan.records import recorded_process
-
-    return recorded_process(given, key, folder)
+    return RecordedProcess(given, key, folder, f"acceptance.{name}")

@@ -24,6 +24,7 @@ def check(scenario: Scenario) -> None:
     _check_links(scenario, names)
     _check_workload(scenario)
     _check_acceptance(scenario)
+    _check_faults(scenario)
     if scenario.warmup >= scenario.duration + scenario.drain:
         text = f"{scenario.warmup:g} s leave nothing of the {scenario.duration + scenario.drain:g} s to count"
         raise ScenarioError("warmup", text)
@@ -78,6 +79,20 @@ def _check_links(scenario: Scenario, names: list[str]) -> None:
             raise ScenarioError(f"group.{name}", "its clients have no link to a leader: add a [[link]] between them")
         if "leader" in held and not together("leader", "verifier", name):
             raise ScenarioError(f"group.{name}", "its leaders have no verifier, on board or over a [[link]]")
+
+
+def _check_faults(scenario: Scenario) -> None:
+    groups = {group.name: group for group in scenario.group}
+    for index, fault in enumerate(scenario.fault):
+        for key, name in (("who", fault.who), ("other", fault.other)):
+            stem, _, number = name.rpartition("-")
+            node = stem in groups and number.isdecimal() and int(number) < groups[stem].count
+            if (name or key == "who") and name not in groups and not node:
+                known = [*groups, *(f"{name}-0" for name in groups)]
+                text = f"no node or group {name!r}; there are {', '.join(known)} and so on{nearest(name, known)}"
+                raise ScenarioError(f"fault.{index}.{key}", text)
+        if fault.other and fault.kind not in ("cut", "one-way", "pair", "clog"):
+            raise ScenarioError(f"fault.{index}.other", f"a fault of kind {fault.kind!r} has only a 'who'")
 
 
 def _check_workload(scenario: Scenario) -> None:

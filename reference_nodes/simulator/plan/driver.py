@@ -16,9 +16,10 @@ from dsdproto.wire.messages import Contract, Sampling, Stats
 from reference_nodes.simulator.cluster import VOCABULARY_DIGEST, name_of
 from reference_nodes.simulator.plan.fleet import Fleet
 from reference_nodes.simulator.plan.luck import Stream, mix
-from reference_nodes.simulator.plan.measure import Meter, Row
+from reference_nodes.simulator.plan.measure import Meter
 from reference_nodes.simulator.plan.oracle import VOCABULARY, prompt_of, seed_of
 from reference_nodes.simulator.plan.policies import router
+from reference_nodes.simulator.plan.row import Row
 from reference_nodes.simulator.plan.workload import Request, Workload
 from reference_nodes.simulator.plan.world import PlanNode
 
@@ -105,7 +106,7 @@ class Drive:
         self.coming -= 1
         desk = self._desks[request.client % len(self._desks)]
         ask = Ask(request, desk.node)
-        self.meter.count.arrived += 1
+        self.meter.arrived(self.fleet.world.now)
         # Leaders take a part of the name as entropy (clause S-1).
         session = mix(request.number + 1).to_bytes(8, "big") + request.number.to_bytes(8, "big")
         self.live[session] = ask
@@ -132,6 +133,8 @@ class Drive:
     def _leader_for(self, ask: Ask, group: tuple[bytes, ...] = ()) -> tuple[str, int] | None:
         """(name, link) of the leader that the routing policy wants, or of a voter of ``group``."""
         node = ask.node
+        if not node.alive or node.paused:
+            return None
         desk = self._desks[ask.request.client % len(self._desks)]
         if group:
             links = {up.peer.node_id: link for link, up in node.machine.links.items()}
@@ -199,7 +202,7 @@ class Drive:
                 gap = now - ask.latest
             ask.latest = now
             ask.tokens += len(what.tokens)
-            self.meter.block(len(what.tokens), gap)
+            self.meter.block(len(what.tokens), gap, now)
         elif kind is Completed:
             self._left(ask)
             self._ended(item.session, ask, "done", "", what.stats)
@@ -229,10 +232,20 @@ class Drive:
         self.meter.ended(row, now, stats)
         if self.on_row is not None:
             self.on_row(row)
-        after = self.workload.next(ask.request, now)
+        # Nobody asks again in the very moment of a refusal.
+        pause = 0.0 if status == "done" else self.fleet.scenario.patience.wait
+        after = self.workload.next(ask.request, now, pause)
         if after is not None:
             self.coming += 1
             self.fleet.world.at(after.at, self._begin, after)
+
+    def node_died(self, name: str) -> None:
+        """A client's machine went down with all that it asked for."""
+        for session, ask in list(self.live.items()):
+            if ask.node.name == name:
+                if ask.client is not None:
+                    self._left(ask)
+                self._ended(session, ask, "failed", "CLIENT_DIED", None)
 
     # ------------------------------------------------------------ going on elsewhere (quorum)
 

@@ -21,18 +21,18 @@ class VerifyExecutor:
         self._device, self._luck, self._meter = device, luck, meter
         self.memory = KvMemory(capacity)
 
-    def run(self, work: VerifyWork) -> tuple[VerifyDone, float, float]:
-        """(result, seconds of the forward, seconds around it)."""
+    def run(self, work: VerifyWork) -> tuple[VerifyDone, float]:
+        """(result with the seconds that the node reports, seconds of the whole job)."""
         memory, verified = self.memory, self._meter.window.verified
         for session in work.release:
             memory.forget(session)
-        rows = context = missing = accepted = 0
+        rows = context = nodes_in_all = accepted = 0
+        evictions = memory.evictions
         walks = []
         for item in work.score:
             nodes, length = len(item.tokens), len(item.prefix)
             # The last position of the prefix belongs to the score itself.
-            missing += max(0, length - 1 - memory.held(item.session))
-            rows += 1 + nodes
+            rows += max(1, length - memory.held(item.session)) + nodes
             context += length
             walked, path = walk(item)
             walks.append(walked)
@@ -40,7 +40,7 @@ class VerifyExecutor:
             memory.keep(item.session, length + path)
             accepted += path
             verified.tokens += len(walked.tokens)
-            verified.nodes += nodes
+            nodes_in_all += nodes
             verified.with_drafts += nodes > 0
         prefilled = None
         positions = 0
@@ -49,22 +49,28 @@ class VerifyExecutor:
             before = memory.held(item.session)
             prefilled = min(len(item.prefix), before + item.budget)
             positions = max(0, prefilled - before)
-            context += prefilled
             memory.keep(item.session, prefilled)
         sessions = len(walks)
-        took = 0.0
-        if sessions or positions:
-            took = self._device.seconds(rows, sessions, context, positions + missing, self._luck)
+        device, scored, alone = self._device, 0.0, 0.0
+        if positions and not (sessions and device.fused):
+            alone = device.seconds(0, 0, prefilled, positions, self._luck)
         if sessions:
+            if not alone:
+                scored = device.seconds(rows, sessions, context + (prefilled or 0), positions, self._luck)
+            else:
+                scored = device.seconds(rows, sessions, context, 0, self._luck)
+            verified.nodes += nodes_in_all
             verified.forwards += 1
             verified.rounds += sessions
             verified.accepted += accepted
             verified.sessions.add(sessions)
             verified.rows.add(rows)
         verified.prefill += positions
-        verified.recomputed += missing
+        verified.beyond += rows - sessions - nodes_in_all
+        verified.evictions += memory.evictions - evictions
+        took = alone + scored
         verified.busy += took
-        return VerifyDone(tuple(walks), prefilled, rows, took), took, self._device.overhead
+        return VerifyDone(tuple(walks), prefilled, rows, scored), took + device.overhead if took else 0.0
 
 
 class DraftExecutor:
@@ -75,8 +81,8 @@ class DraftExecutor:
         self._known: set[Hashable] = set()
         """sessions whose prompt it has computed"""
 
-    def run(self, work: DraftWork) -> tuple[DraftDone, float, float]:
-        """(result, seconds of the forward, seconds around it)."""
+    def run(self, work: DraftWork) -> tuple[DraftDone, float]:
+        """(result with the seconds that the node reports, seconds of the whole job)."""
         expand = self._oracle.expand
         children = tuple([expand(item) for item in work.expand])
         rows = sum([len(item.nodes) for item in work.expand])
@@ -95,4 +101,4 @@ class DraftExecutor:
         drafted.forwards += rows > 0
         drafted.expanded += rows
         drafted.busy += took
-        return DraftDone(children, took), took, self._device.overhead
+        return DraftDone(children, took), took + self._device.overhead if rows else 0.0

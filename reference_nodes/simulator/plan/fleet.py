@@ -193,11 +193,12 @@ class Fleet:
         folder, meter, devices = Path(self.scenario.folder), self.meter, self.scenario.device
         out: dict[Role, Execute] = {}
         if "verifier" in group.roles:
-            model = device_model(devices[group.device], folder, "verifier")
+            model = device_model(devices[group.device], folder, "verifier", f"device.{group.device}")
             luck = Stream("verifier", self.seed, name, life)
             out[Role.VERIFIER] = VerifyExecutor(model, luck, meter, self.scenario.verifying.kv_tokens).run
         if "drafter" in group.roles:
-            model = device_model(devices[group.drafter_device or group.device], folder, "drafter")
+            device = group.drafter_device or group.device
+            model = device_model(devices[device], folder, "drafter", f"device.{device}")
             luck = Stream("drafter", self.seed, name, life)
             out[Role.DRAFTER] = DraftExecutor(model, self._oracles[group.draft_model], luck, meter).run
         return out

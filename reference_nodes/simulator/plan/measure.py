@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from dsdproto.roles.leader_session import WASTE_CAUSES
 from dsdproto.wire.messages import Stats
+from reference_nodes.simulator.plan.row import Row
 from reference_nodes.simulator.plan.scenario import Slo
+from reference_nodes.simulator.plan.series import Series
 from reference_nodes.simulator.plan.sketch import Sketch
 
 
@@ -45,8 +47,10 @@ class Verified:
     tokens: int = 0
     prefill: int = 0
     """prompt positions"""
-    recomputed: int = 0
-    """positions that had been thrown out of memory"""
+    beyond: int = 0
+    """prefix positions computed with a score: short prompts, and what had been thrown out of memory"""
+    evictions: int = 0
+    """sessions thrown out of memory"""
     busy: float = 0.0
     sessions: Sketch = field(default_factory=Sketch)
     rows: Sketch = field(default_factory=Sketch)
@@ -82,32 +86,15 @@ class Window:
     waste: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One request, as it ended."""
-
-    number: int
-    node: str
-    leader: str
-    arrived: float
-    status: str
-    prompt: int
-    output: int
-    tokens: int
-    ttft: float | None
-    tpot: float | None
-    e2e: float | None
-    attempts: int
-    rounds: int | None
-    accepted: int | None
-    reason: str
-
-
 class Meter:
-    """Everybody who takes part reports here."""
+    """Everybody who takes part reports here.
 
-    def __init__(self, slo: Slo) -> None:
+    :param series: width of the windows over time, seconds; 0: none.
+    """
+
+    def __init__(self, slo: Slo, series: float = 0.0) -> None:
         self.slo = slo
+        self.series = Series(series) if series else None
         self.count = Count()
         self.window = Window()
         self.last_end = 0.0
@@ -117,9 +104,17 @@ class Meter:
         """The warm-up is over: what happened so far does not count."""
         self.window = Window(began=now)
 
-    def block(self, tokens: int, gap: float | None) -> None:
+    def arrived(self, now: float) -> None:
+        """A client has a request."""
+        self.count.arrived += 1
+        if self.series is not None:
+            self.series.at(now).arrived += 1
+
+    def block(self, tokens: int, gap: float | None, now: float) -> None:
         """A client got tokens, ``gap`` seconds after the ones before; None: they are its first."""
         self.window.tokens += tokens
+        if self.series is not None:
+            self.series.at(now).tokens += tokens
         if gap is not None:
             self.window.itl.add(gap)
 
@@ -127,6 +122,8 @@ class Meter:
         """A request came to its end."""
         count, window = self.count, self.window
         self.last_end = now
+        if self.series is not None:
+            self.series.at(now).ended(row)
         match row.status:
             case "done":
                 count.done += 1

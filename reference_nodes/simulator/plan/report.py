@@ -21,6 +21,8 @@ class Report:
     figures: dict[str, Any]
     wall: float = 0.0
     """seconds"""
+    cpu: float = 0.0
+    """seconds of this process's time"""
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -31,14 +33,15 @@ class Report:
 
     def __getitem__(self, path: str) -> Any:
         """A figure by its path, ``"latency.ttft.p95"``. Raises KeyError."""
-        value: Any = self.figures
-        for name in path.split("."):
-            value = value[name]
-        return value
+        return at(self.figures, path)
 
     def as_json(self) -> dict[str, Any]:
         messages = self.figures["network"]["all_messages"]
-        speed = {"wall_seconds": round(self.wall, 3), "messages_per_second": round(messages / max(self.wall, 1e-9))}
+        speed = {
+            "wall_seconds": round(self.wall, 3),
+            "cpu_seconds": round(self.cpu, 3),
+            "messages_per_cpu_second": round(messages / max(self.cpu, 1e-9)),
+        }
         body = {"scenario": self.scenario.name, "seed": self.seed, "digest": self.digest}
         return body | self.figures | self.extra | {"speed": speed}
 
@@ -64,7 +67,7 @@ def figures_of(meter: Meter, end: float, nodes: dict[str, int], network: dict[st
     span = max(end - window.began, 1e-9)
     verified, drafted = window.verified, window.drafted
     stats = window.stats
-    return {
+    figures = {
         "counted": {"from": window.began, "to": end, "seconds": span},
         "requests": {
             "arrived": count.arrived,
@@ -107,7 +110,8 @@ def figures_of(meter: Meter, end: float, nodes: dict[str, int], network: dict[st
             "sessions_p95": verified.sessions.quantile(0.95),
             "rows_per_forward": verified.rows.mean,
             "prefilled_positions": verified.prefill,
-            "recomputed_positions": verified.recomputed,
+            "prefix_positions_in_scores": verified.beyond,
+            "evictions": verified.evictions,
         },
         "drafters": {
             "utilisation": min(1.0, drafted.busy / (span * nodes["drafter"])) if nodes["drafter"] else None,
@@ -117,6 +121,39 @@ def figures_of(meter: Meter, end: float, nodes: dict[str, int], network: dict[st
         "network": network
         | {"bytes_per_token": ratio(network["bytes"], window.tokens), "bytes_per_second": network["bytes"] / span},
     }
+    if meter.series is not None:
+        figures["series"] = meter.series.as_json()
+    return figures
+
+
+COSTS = (
+    "throughput.tokens_per_second",
+    "throughput.goodput_requests_per_second",
+    "latency.ttft.mean",
+    "latency.ttft.p95",
+    "latency.tpot.mean",
+    "latency.tpot.p95",
+    "network.bytes_per_token",
+)
+
+
+def cost_of(figures: dict[str, Any], without: dict[str, Any]) -> dict[str, Any]:
+    """What faults cost: each figure relative to the same run without them, and the requests that they lost."""
+    cost: dict[str, Any] = {}
+    for path in COSTS:
+        one, other = (at(each, path) for each in (figures, without))
+        cost[path] = None if one is None or not other else one / other - 1.0
+    for key in ("failed", "refused", "unfinished"):
+        cost[key] = figures["requests"][key] - without["requests"][key]
+    return cost
+
+
+def at(figures: dict[str, Any], path: str) -> Any:
+    """A figure by its path, ``"latency.ttft.p95"``. Raises KeyError."""
+    value: Any = figures
+    for name in path.split("."):
+        value = value[name]
+    return value
 
 
 # ---------------------------------------------------------------- for people
@@ -159,8 +196,29 @@ def text_of(report: Report) -> str:
     ]
     if requests["reasons"]:
         rows.append("reasons      " + ", ".join(f"{name} {times}" for name, times in requests["reasons"].items()))
+    rows += fault_lines(f["faults"]) if "faults" in f else []
     rows += ["", f"digest {report.digest[:16]}, {report.wall:.1f} s of wall time"]
     return "\n".join(rows)
+
+
+def fault_lines(faults: dict[str, Any]) -> list[str]:
+    """What struck, and what it cost."""
+    struck = ", ".join(f"{kind} {times}" for kind, times in faults["strikes"].items()) or "none struck"
+    lines = [f"faults       {struck}"]
+    if "cost" in faults:
+        cost = faults["cost"]
+        shares = [
+            f"{name} {'-' if cost[path] is None else format(cost[path] * 100, '+.1f') + ' %'}"
+            for name, path in (
+                ("throughput", "throughput.tokens_per_second"),
+                ("TTFT p95", "latency.ttft.p95"),
+                ("TPOT mean", "latency.tpot.mean"),
+                ("bytes a token", "network.bytes_per_token"),
+            )
+        ]
+        lost = ", ".join(f"{cost[key]:+d} {key}" for key in ("failed", "refused", "unfinished"))
+        lines.append(f"their cost   {', '.join(shares)}; requests {lost}")
+    return lines
 
 
 def milliseconds(value: float | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, Self
 
-from reference_nodes.simulator.plan.measure import Row
+from reference_nodes.simulator.plan.row import Row
 from reference_nodes.simulator.plan.schema import ScenarioError
 
 COLUMNS = tuple(field.name for field in fields(Row))

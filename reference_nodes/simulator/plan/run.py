@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from reference_nodes.simulator.plan.checks import check
 from reference_nodes.simulator.plan.driver import Drive, row_of
+from reference_nodes.simulator.plan.faults import Faults
 from reference_nodes.simulator.plan.fleet import Fleet
-from reference_nodes.simulator.plan.measure import Meter, Row
-from reference_nodes.simulator.plan.report import Report, figures_of
+from reference_nodes.simulator.plan.measure import Meter
+from reference_nodes.simulator.plan.report import Report, cost_of, figures_of
+from reference_nodes.simulator.plan.row import Row
 from reference_nodes.simulator.plan.scenario import Scenario
 from reference_nodes.simulator.plan.workload import Workload
 
@@ -26,47 +29,65 @@ def run(
     seed: int | None = None,
     on_row: Callable[[Row], None] | None = None,
     progress: Progress | None = None,
+    paired: bool = True,
 ) -> Report:
     """Simulate a scenario from its beginning to its end. The same scenario and seed give the same report.
 
     :param seed: in place of the scenario's.
     :param on_row: given each request as it ends, and what is unfinished at the end.
+    :param paired: a scenario with faults is run without them as well, and the report says what they cost.
 
     Raises ScenarioError.
     """
     scenario = scenario if seed is None else replace(scenario, seed=seed)
     check(scenario)
-    began = time.perf_counter()
-    meter = Meter(scenario.slo)
+    began, spent = time.perf_counter(), time.process_time()
+    figures = simulate(scenario, on_row, progress)
+    if scenario.fault and paired:
+        without = simulate(replace(scenario, fault=()), None, progress)
+        figures["faults"]["without"] = without
+        figures["faults"]["cost"] = cost_of(figures, without)
+    wall, cpu = time.perf_counter() - began, time.process_time() - spent
+    return Report(scenario, scenario.seed, figures, wall, cpu)
+
+
+def simulate(
+    scenario: Scenario, on_row: Callable[[Row], None] | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """One run of a checked scenario; returns its figures."""
+    meter = Meter(scenario.slo, scenario.series)
     fleet = Fleet(scenario, scenario.seed, meter)
     fleet.build()
     drive = Drive(fleet, Workload(scenario, scenario.seed, fleet.recorded), meter, on_row)
     world = fleet.world
-    horizon, counted = scenario.duration + scenario.drain, scenario.duration
+    faults = Faults(fleet, drive)
+    faults.plan()
+    horizon = scenario.duration + scenario.drain
     if scenario.warmup:
         world.at(scenario.warmup, begin_counting, fleet)
-    steps = 0
-    while world.heap and not drive.idle:
-        if world.heap[0][0] > horizon:
-            break
-        world.step()
+    heap, step, steps = world.heap, world.step, 0
+    while heap and heap[0][0] <= horizon and not drive.idle:
+        step()
         steps += 1
         if progress is not None and steps % BETWEEN_PROGRESS == 0:
             progress(world.now, horizon)
     # Throughput is not divided by time in which there was nothing left to do.
-    end = min(counted, meter.last_end) if drive.idle and meter.last_end > meter.window.began else counted
+    end = scenario.duration
+    if drive.idle and meter.last_end > meter.window.began:
+        end = min(end, meter.last_end)
     if on_row is not None:
         for ask in drive.live.values():
             on_row(row_of(ask, "unfinished", "", horizon, None))
-    traffic = world.traffic
     network = {
-        "messages": traffic.messages,
-        "bytes": traffic.bytes,
+        "messages": world.traffic.messages,
+        "bytes": world.traffic.bytes,
         "all_messages": world.all_messages,
         "events": world.events,
     }
     figures = figures_of(meter, end, fleet.slots(), network)
-    return Report(scenario, scenario.seed, figures, time.perf_counter() - began)
+    if scenario.fault:
+        figures["faults"] = {"strikes": dict(sorted(faults.strikes.items()))}
+    return figures
 
 
 def begin_counting(fleet: Fleet) -> None:

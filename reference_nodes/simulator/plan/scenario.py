@@ -27,6 +27,8 @@ class Affine:
     """for each token of the prefixes of the sessions in the forward"""
     per_prefill: Seconds = 0.0
     """for each prompt position that is computed"""
+    fused: bool = True
+    """a chunk of a prompt is part of the forward that scores others; otherwise it is a forward of its own, before it"""
     spread: Seconds = 0.0
     """standard deviation of the step time's logarithm; the constants are the median"""
     overhead: Seconds = 0.0
@@ -326,6 +328,28 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Something breaks, once or again and again. Kinds as in the fault network, and ``slow``."""
+
+    kind: Literal["kill", "power", "pause", "cut", "one-way", "pair", "isolate", "split", "clog", "slow"]
+    """kill: the process ends, its peers see it; power: they see nothing; pause: it stands still; isolate: nothing gets
+    to it or from it; split: ``who`` and all others are apart; cut: connections between ``who`` and ``other`` are reset;
+    pair, one-way, clog: nothing gets through between them, or only one way; slow: forwards take ``factor`` times as
+    long"""
+    who: str
+    """a node (``target-0``), or a group: then each strike picks ``count`` of its nodes"""
+    other: str = ""
+    """the same, for kinds between two; empty: everybody who is linked"""
+    at: Seconds = 0.0
+    every: Seconds = 0.0
+    """mean time between strikes, exponentially distributed, from ``at`` on; 0: strikes once"""
+    length: Positive = 5.0
+    """seconds until it is over"""
+    count: Number = 1
+    factor: Positive = 3.0
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     name: str
     duration: Positive
@@ -350,5 +374,8 @@ class Scenario:
     verifying: Verifying = Verifying()
     patience: Patience = Patience()
     slo: Slo = Slo()
+    fault: tuple[Fault, ...] = ()
+    series: Seconds = 0.0
+    """width of the windows of figures over time; 0: none"""
     folder: str = ""
     """what file names are relative to; set by the loader"""

@@ -102,13 +102,17 @@ class Workload:
                 for client in range(self.given.clients):
                     yield self._request(client, self.given.ramp * client / self.given.clients, client)
 
-    def next(self, before: Request, now: float) -> Request | None:
-        """What a client of a closed loop asks for after an answer at ``now``; None: nothing more."""
+    def next(self, before: Request, now: float, pause: float = 0.0) -> Request | None:
+        """What a client of a closed loop asks for after an answer at ``now``; None: nothing more.
+
+        :param pause: seconds that it waits at least.
+        """
         if not isinstance(self.given, Closed):
             return None
         number = before.number + self.given.clients
         think = exponential(uniform(self._key, number, _TIME), self.given.think) if self.given.think else 0.0
-        return self._request(number, now + think, before.client) if now + think < self.scenario.duration else None
+        at = now + max(think, pause)
+        return self._request(number, at, before.client) if at < self.scenario.duration else None
 
     def _poisson(self, given: Poisson) -> Iterator[Request]:
         at, number = 0.0, 0

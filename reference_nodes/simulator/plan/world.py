@@ -88,6 +88,10 @@ class PlanWorld(FaultyWorld):
         super().__init__(random.Random(f"dsdp plan {seed}"), conditions)
         self.seed = seed
         self.trace = Nowhere()
+        self.links: dict[Line, None] = {}
+        """in the order in which they came up"""
+        self._between: dict[tuple[str, str], dict[Line, None]] = {}
+        """by dialer and acceptor"""
         self.traffic = Traffic()
         self.all_messages = 0
         """since the beginning, the warm-up included"""
@@ -96,6 +100,10 @@ class PlanWorld(FaultyWorld):
     def heap(self) -> list[tuple[float, int, Callable[..., None], tuple[Any, ...]]]:
         """What is to come, the next first."""
         return self._heap
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every road, (from, to)."""
+        return list(self._roads)
 
     def begin_counting(self) -> None:
         """Traffic so far does not count."""
@@ -163,12 +171,25 @@ class PlanWorld(FaultyWorld):
             return
         line.roads[side].receiver.handle(Received(line.ends[other][1], parcel[0], parcel[1]))
 
+    # Of thousands of lines each is found by its ends.
+
+    def _twins(self, dialer: str, acceptor: str) -> list[Line]:
+        return list(self._between.get((dialer, acceptor), ()))
+
+    def _remember(self, line: Line) -> None:
+        self.links[line] = None
+        self._between.setdefault((line.ends[0][0], line.ends[1][0]), {})[line] = None
+
+    def _forget(self, line: Line) -> None:
+        del self.links[line]
+        del self._between[(line.ends[0][0], line.ends[1][0])][line]
+
     def note(self, node: SimNode, kind: str, what: Any) -> None:
         return None
 
 
-Execute = Callable[[Any], tuple[Any, float, float]]
-"""A role's work -> (result, seconds of the forward, seconds of the node around it)."""
+Execute = Callable[[Any], tuple[Any, float]]
+"""A role's work -> (result, seconds until the node has it)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -180,6 +201,8 @@ class PlanNode(SimNode):
     running: int = 0
     waiting: deque[Compute] = field(default_factory=deque)
     sync: float = 0.0
+    slow: float = 1.0
+    """how many times as long its forwards take just now"""
     keep: Callable[[Any], None] | None = None
     """given each record; None: nobody will want it"""
 
@@ -218,10 +241,12 @@ class PlanNode(SimNode):
 
     def _begin(self, effect: Compute) -> None:
         self.running += 1
-        result, took, around = self.execute[effect.job[0]](effect.work)
+        result, took = self.execute[effect.job[0]](effect.work)
+        if self.slow != 1.0:
+            took *= self.slow
+            result = replace(result, seconds=result.seconds * self.slow)
         world = self.world
-        done = Computed(effect.job, replace(result, seconds=took))
-        world.at(world.now + took + around, self._computed, self.life, done)
+        world.at(world.now + took, self._computed, self.life, Computed(effect.job, result))
 
     def _computed(self, life: int, done: Computed) -> None:
         if life != self.life:
