@@ -42,7 +42,7 @@ def test_every_kind_of_fault_strikes_ends_and_costs(kind: str) -> None:
     workload = {"kind": "closed", "clients": 1, "prompt": 32, "output": 60}
     report = run(parse(small(fault=[fault], duration=16.0, workload=workload, patience={"retries": 3})))
     assert report["faults.strikes"][kind] >= 1
-    assert report["faults.cost"]["throughput.tokens_per_second"] < -0.01
+    assert report["faults.cost"]["throughput.tokens_per_second"] < 0.0
     counts = report["requests"]
     assert counts["arrived"] == counts["done"] + counts["refused"] + counts["failed"] + counts["unfinished"]
     # It is over in good time: requests are served after it as before.
