@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from dsdproto.policy import batching, routing, windows
 from reference_nodes.simulator.plan.scenario import Adaptive, Batching, Optimum, Routing, Static, Threshold, Window
 
 
-def window_policy(given: Window) -> Callable[[], windows.WindowPolicy]:
+class OwnWindow(Protocol):
+    """A window that is not of the file format's kinds: put it into a Scenario with ``dataclasses.replace``."""
+
+    def maker(self) -> Callable[[], windows.WindowPolicy]: ...
+
+
+def window_policy(given: Window | OwnWindow) -> Callable[[], windows.WindowPolicy]:
     """Makes one for each session."""
     match given:
         case Adaptive():
@@ -23,6 +30,8 @@ def window_policy(given: Window) -> Callable[[], windows.WindowPolicy]:
             return lambda: windows.Optimum(
                 ahead=given.ahead, patience=given.patience, draft=given.draft, fixed=given.fixed, most=given.most
             )
+        case _:
+            return given.maker()
 
 
 def router(given: Routing) -> routing.Router:
