@@ -29,6 +29,7 @@ CheckFunction = Callable[[Any], Awaitable[None] | None]
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*/[a-z0-9]+(?:-[a-z0-9]+)*")
 
 Level = spec.Level
+ALONE = "alone"
 TOKEN_COMMAND, JOIN_COMMAND = "token-command", "join-command"
 """What the live cases of joining need: an option of ``run``. Neither an authority nor a newcomer has a role."""
 
@@ -80,6 +81,11 @@ class Case:
     """Seconds, before patience; beyond it the case is INCONCLUSIVE."""
     quote: str = ""
     """The words of one of its clauses that the case is about, where the clause says several things."""
+    serial: str = ""
+    """Live cases of one role with the same word here run one after the other; with :data:`ALONE`, beside nothing else
+    of that role."""
+    waits: float = 0.0
+    """Seconds that it mostly waits, by its nature. Such cases begin first."""
 
     @property
     def family(self) -> str:
@@ -158,6 +164,8 @@ def case(
     bracket: bool = False,
     timeout: float = 60.0,
     quote: str = "",
+    serial: str = "",
+    waits: float = 0.0,
     registry: Registry = CASES,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Registers the decorated function as a case. ``level`` is by default the strongest level of its clauses.
@@ -171,7 +179,7 @@ def case(
             Case(
                 id=case_id, title=title, clauses=tuple(clauses), rung=rung, check=check, role=role,
                 level=strongest or Level.MUST, revision=revision, needs=tuple(needs), bracket=bracket, timeout=timeout,
-                quote=quote,
+                quote=quote, serial=serial, waits=waits,
             )
         )  # fmt: skip
         return check

@@ -162,7 +162,8 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--patience", type=_factor, default=1.0, metavar="X", help="factor on every time limit (default 1)"
     )
-    group.add_argument("--jobs", type=_count, default=8, metavar="N", help="live cases at one time (default 8)")
+    many = "live cases at one time, for each role (default 8)"
+    group.add_argument("--jobs", type=_count, default=8, metavar="N", help=many)
     group.add_argument("--expect", type=Path, metavar="FILE", help="known failures (TOML); see below")
     group.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     group.add_argument("--verbose", "-v", action="store_true", help="a line for each case")

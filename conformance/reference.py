@@ -7,7 +7,7 @@ these check the fast code instead of repeating it. The tables come from 50-digit
 from __future__ import annotations
 
 from decimal import ROUND_FLOOR, Decimal, localcontext
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from struct import pack, unpack
 
@@ -52,6 +52,7 @@ def philox(counter: list[int], key: list[int]) -> list[int]:
     return x
 
 
+@lru_cache(4096)
 def stream(seed: int, domain: int, position: int, block: int) -> list[int]:
     return philox([block, domain, position & M32, position >> 32], [seed & M32, seed >> 32])
 

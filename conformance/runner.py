@@ -1,8 +1,11 @@
 """Runs cases against one testee and judges them.
 
-Cases of rungs 1 and 2 run one after the other in the caller's thread; those of rungs 3 and 4 in one Trio run, up to
-``jobs`` at a time. What a case raises decides its verdict (:mod:`conformance.verdict`); what is not one of those
-exceptions is a defect of the suite and comes out as ERROR, with a trace.
+Cases of rungs 1 and 2 run one after the other in the caller's thread; those of rungs 3 and 4 in one Trio run, side by
+side (:mod:`conformance.lanes`). What a case raises decides its verdict (:mod:`conformance.verdict`); what is not one of
+those exceptions is a defect of the suite and comes out as ERROR, with a trace.
+
+A live case that says nothing about the testee because of time is asked once more at the end, with nothing beside it:
+one that was INCONCLUSIVE, and one that failed while the suite itself stood still (:mod:`conformance.stalls`).
 """
 
 from __future__ import annotations
@@ -15,9 +18,12 @@ from typing import Protocol
 
 import trio
 
-from conformance.case import Case
+from conformance.case import Case, Rung
 from conformance.clauses import Level, known
 from conformance.expectations import Expectation, applied
+from conformance.lanes import lanes
+from conformance.slowness import Slowness
+from conformance.stalls import StallClock
 from conformance.testee import Door
 from conformance.trial import Trial
 from conformance.verdict import (
@@ -45,6 +51,7 @@ class Options:
     seed: int
     patience: float = 1.0
     jobs: int = 1
+    """live cases at one time, for each role under test"""
     fail_fast: bool = False
     expectations: Mapping[str, Expectation] = field(default_factory=dict)
 
@@ -100,7 +107,11 @@ class Runner:
         self.progress = progress or Silent()
         self.interrupted = ""
         self._clock = clock
+        self._stalls = StallClock(clock)
+        self._slowness = Slowness(clock)
         self._results: dict[str, Result] = {}
+        self._asked: dict[str, str] = {}
+        """cases of which a first try said nothing, and why"""
 
     def run(self, cases: Iterable[Case]) -> list[Result]:
         """Results in the order of ``cases``; what was not reached has SKIP."""
@@ -112,7 +123,7 @@ class Runner:
                     self._one(case)
             live = [case for case in cases if case.is_async]
             if live and not self.interrupted:
-                trio.run(self._all_live, live)
+                trio.run(self._all_live, live, clock=self._stalls, instruments=[self._stalls])
         except BaseException as error:
             # Trio puts an interrupt that came while tasks ran into a group.
             if not any(isinstance(inner, KeyboardInterrupt) for inner in leaves(error)):
@@ -148,17 +159,25 @@ class Runner:
         self._finish(case, trial, error)
 
     async def _check(self, case: Case, trial: Trial) -> None:
-        seconds = case.timeout * self.options.patience
-        with trio.move_on_after(seconds) as scope:
+        with trio.move_on_after(trial.limit) as scope:
             async with self.door.live_trial(trial) as testee:
                 await case.check(testee)
                 if case.bracket:
                     await testee.happy_path()
         if scope.cancelled_caught:
-            raise Inconclusive(f"not done after {seconds:.0f} s; --patience gives more time")
+            raise Inconclusive(f"not done after {trial.limit:.0f} s; --patience gives more time")
 
     async def _all_live(self, cases: list[Case]) -> None:
-        limit = trio.CapacityLimiter(max(1, self.options.jobs))
+        for rung in (Rung.LIVE, Rung.CHAOS):
+            async with trio.open_nursery() as nursery:
+                for lane in lanes([case for case in cases if case.rung is rung], self.options.jobs):
+                    nursery.start_soon(self._one_after_the_other, lane.cases, lane.width)
+        again = [case for case in cases if case.id in self._asked]
+        await self._one_after_the_other(again, 1)
+
+    async def _one_after_the_other(self, cases: Iterable[Case], width: int) -> None:
+        """Up to ``width`` of them at one time."""
+        limit = trio.CapacityLimiter(width)
 
         async def one(case: Case) -> None:
             try:
@@ -180,10 +199,22 @@ class Runner:
 
     def _begin(self, case: Case) -> Trial:
         self.progress.started(case)
-        return Trial(case, seed=self.options.seed, patience=self.options.patience, clock=self._clock)
+        return Trial(
+            case,
+            seed=self.options.seed,
+            patience=self.options.patience,
+            clock=self._clock,
+            stalled=lambda: self._stalls.total,
+            slowness=self._slowness.factor,
+        )
 
     def _finish(self, case: Case, trial: Trial, error: BaseException | None) -> None:
-        outcome = applied(concluded(case, trial, error), self.options.expectations.get(case.id))
+        if case.id in self._asked:
+            trial.note(f"asked again, with nothing beside it, because the first time {self._asked[case.id]}")
+        outcome = applied(self._fair(case, trial, error), self.options.expectations.get(case.id))
+        if case.is_async and outcome.verdict is Verdict.INCONCLUSIVE and case.id not in self._asked:
+            self._asked[case.id] = f"it was inconclusive: {outcome.reason}"
+            return
         result = Result(case, outcome, trial.elapsed, trial.wire)
         self._results[case.id] = result
         self.progress.finished(result)
@@ -192,8 +223,19 @@ class Runner:
         if self.options.fail_fast and outcome.verdict in (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR):
             self.interrupted = f"stopped after {case.id} (--fail-fast)"
 
+    def _fair(self, case: Case, trial: Trial, error: BaseException | None) -> Outcome:
+        """The verdict; INCONCLUSIVE in place of FAIL where the suite itself was not there to listen or to answer."""
+        outcome = concluded(case, trial, error)
+        stall = self._stalls.worst_since(trial.began)
+        if outcome.verdict in (Verdict.FAIL, Verdict.WARN) and stall:
+            said = f"the suite itself stood still for {stall:.1f} s meanwhile; it failed: {outcome.reason}"
+            return Outcome(Verdict.INCONCLUSIVE, said, [], trial.notes)
+        return outcome
+
     def _not_reached(self, case: Case) -> Result:
         outcome = Outcome(Verdict.SKIP, self.interrupted or "not reached")
+        if case.id in self._asked:
+            outcome = Outcome(Verdict.INCONCLUSIVE, f"not asked again; the first time {self._asked[case.id]}")
         return Result(case, outcome, 0.0, WireLog(self._clock))
 
 

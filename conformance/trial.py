@@ -20,6 +20,8 @@ class Trial:
     :param seed: of the run. Everything random in a case comes from :attr:`rng`, which depends on seed and case id.
     :param patience: factor on every time limit.
     :param clock: monotonic seconds.
+    :param stalled: how many seconds the suite itself has stood still up to now; the end of the case moves by them.
+    :param slowness: how much slower than alone the machine is now: another factor on the limits of steps.
     """
 
     def __init__(
@@ -29,6 +31,8 @@ class Trial:
         seed: int,
         patience: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        stalled: Callable[[], float] = lambda: 0.0,
+        slowness: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.case = case
         self.seed = seed
@@ -38,25 +42,33 @@ class Trial:
         self.notes: list[str] = []
         self.findings: list[Finding] = []
         self._clock = clock
+        self._stalled, self._slowness = stalled, slowness
         self._start = clock()
-        self._end = self._start + case.timeout * patience
+        self.limit = case.timeout * patience * slowness()
+        """Seconds for the whole case."""
+        self._end = self._start - stalled() + self.limit
 
     def seconds(self, step: float = STEP_SECONDS) -> float:
-        """How long to wait for one step: ``step`` times patience. Raises Inconclusive when the time of the case is
-        over: what is awaited then would get less than its due."""
+        """How long to wait for one step: ``step`` times patience, more on a busy machine. Raises Inconclusive when the
+        time of the case is over: what is awaited then would get less than its due."""
         if self.expired:
-            raise Inconclusive(f"the case took longer than {self._end - self._start:.0f} s; --patience gives more")
-        return step * self.patience
+            raise Inconclusive(f"the case took longer than {self.limit:.0f} s; --patience gives more")
+        return step * self.patience * self._slowness()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the case began."""
+        """Seconds since the case began, in real time: what comes too *early* is measured by it."""
         return self._clock() - self._start
 
     @property
     def expired(self) -> bool:
         """Whether the time of the whole case is over."""
-        return self._clock() >= self._end
+        return self._clock() - self._stalled() >= self._end
+
+    @property
+    def began(self) -> float:
+        """When the case began, by the clock that it was given."""
+        return self._start
 
     def note(self, text: str) -> None:
         """A remark that stands in the report whatever the verdict is."""

@@ -12,6 +12,8 @@ import datetime
 import os
 import ssl
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -63,7 +65,7 @@ class Identity:
     authority: x509.Certificate
     """whose certificates it trusts"""
     directory: Path
-    """where TLS finds the files"""
+    """where :meth:`write` puts its files"""
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -97,7 +99,8 @@ class Identity:
         if alpn is not None:
             context.set_alpn_protocols([alpn])
         if show or server_side:
-            context.load_cert_chain(self.directory / NODE_FILES[1], self.directory / NODE_FILES[0])
+            with _as_file(key_pem(self.key) + b"".join(map(pem, self.chain))) as path:
+                context.load_cert_chain(path)
         if server_side:
             context.num_tickets = 0
         return context
@@ -152,13 +155,15 @@ class Authority:
         return cls(key, certificate, Path(room.name), 0, room)
 
     def identity(self, name: str = "peer", flaw: Flaw | None = None, directory: Path | None = None) -> Identity:
-        """A new key with a certificate, good or with one flaw. It trusts this authority in any case."""
+        """A new key with a certificate, good or with one flaw. It trusts this authority in any case. With ``directory``
+        its files are written there."""
         self._count += 1
         key = ec.generate_private_key(ec.SECP256R1())
         chain = self._chain(name, key, flaw)
         where = directory or self.directory / "peers" / str(self._count)
         made = Identity(name, key, chain, self.certificate, where)
-        made.write()
+        if directory is not None:
+            made.write()
         return made
 
     def certify(self, name: str, public: PublicKey) -> x509.Certificate:
@@ -238,6 +243,22 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """A path to read it from: Python's TLS takes keys from files alone. In memory where the system has that: a run
+    shows thousands of certificates."""
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create("dsdp-conformance")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{handle}"
+        return
+    with tempfile.TemporaryDirectory(prefix="dsdp-conformance-") as room:
+        _write(Path(room, "node.pem"), content, 0o600)
+        yield os.path.join(room, "node.pem")
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -102,6 +102,7 @@ async def dials_and_waits(t: LiveTestee) -> None:
     "C-5",
     needs=PEERS,
     bracket=True,
+    waits=10.0,
 )
 async def dials_into_silence(t: LiveTestee) -> None:
     peer = await t.accept(greet=False)

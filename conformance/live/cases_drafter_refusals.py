@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from conformance.case import ALONE
 from conformance.live.cases_drafter import drafter_case, settle
 from conformance.live.drafting import Attachment, attach
 from conformance.live.peer import Peer
@@ -269,6 +270,7 @@ MANY = 600
     "D-2",
     "E-3",
     timeout=120.0,
+    serial=ALONE,
 )
 async def overloaded(t: LiveTestee) -> None:
     peer = await t.connect(Role.LEADER)
@@ -276,9 +278,7 @@ async def overloaded(t: LiveTestee) -> None:
     for count in range(MANY):
         session = await t.session(max_tokens=20)
         channel = await peer.open(attach_of(session, credit=0))
-        arrival = await peer.next(channel)
-        if arrival is None:
-            raise Failed("D-2", "the link was ended", "ATTACHED or OVERLOADED", peer.ended)
+        arrival = await peer.anything(channel, "D-2", "ATTACHED or OVERLOADED")
         if isinstance(arrival.message, Error):
             t.trial.expect("D-2", "refused with another code", int(ErrorCode.OVERLOADED), arrival.message.code)
             await peer.send(Detach(reason=0), works[0])

@@ -79,14 +79,22 @@ async def byte_by_byte(t: LiveTestee) -> None:
     await peer.expect(Pong, 0, "H-2")
 
 
-@every_role("handshake-timeout", "Who says nothing for 10 seconds is told HANDSHAKE_TIMEOUT", "C-5", bracket=True)
+@every_role(
+    "handshake-timeout", "Who says nothing for 10 seconds is told HANDSHAKE_TIMEOUT", "C-5", bracket=True, waits=10.0
+)
 async def handshake_timeout(t: LiveTestee) -> None:
     peer = await t.connect(greet=False)
     await peer.meet()
     await peer.refused(0, "C-5", ErrorCode.HANDSHAKE_TIMEOUT, within=15.0)
 
 
-@every_role("handshake-stalls", "A HELLO that stops in its middle ends with HANDSHAKE_TIMEOUT", "C-5", bracket=True)
+@every_role(
+    "handshake-stalls",
+    "A HELLO that stops in its middle ends with HANDSHAKE_TIMEOUT",
+    "C-5",
+    bracket=True,
+    waits=10.0,
+)
 async def handshake_stalls(t: LiveTestee) -> None:
     peer = await t.connect(greet=False)
     await peer.meet()
@@ -310,6 +318,7 @@ async def other_cluster(t: LiveTestee) -> None:
 async def twins(t: LiveTestee) -> None:
     identity, instance = t.identity("twin"), t.rng.randbytes(8)
     first = await t.connect(identity=identity, instance=instance, name="twin")
+    first.closes = False
     second = await t.connect(identity=identity, instance=instance, name="twin")
     await first.expect(Goodbye, 0, "C-14")
     await first.over("C-14")

@@ -124,6 +124,7 @@ async def false_authority(t: NewcomerTestee) -> None:
 )
 async def node_in_its_place(t: NewcomerTestee) -> None:
     node = t.authority.identity("node")
+    node.write()
     host = t.serves(node.directory / NODE_FILES[1], node.directory / NODE_FILES[0])
     await told_nothing(t, host, "J-3", "a node that its token's authority certified")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from conformance.case import ALONE
 from conformance.live import hands
 from conformance.live.cases_leader import leader_case, pace, solo, whole
 from conformance.live.hands import DrafterHand, DraftSession, VerifierHand, open_stream
@@ -19,6 +20,7 @@ from dsdproto.wire import cbor
 from dsdproto.wire.codec import encode_payload
 from dsdproto.wire.messages import (
     Assigned,
+    Attach,
     Attached,
     Block,
     Close,
@@ -186,9 +188,8 @@ async def client_says_wrong(t: LiveTestee) -> None:
         stream = await open_stream(t, solo(t, max_tokens=2000), peer=peer)
         await stream.start()
         await peer.send(message, stream.channel, "is not a client's to say", wild=True)
-        while not isinstance((arrival := await peer.next(stream.channel)) and arrival.message, Error):
-            if arrival is None:
-                raise Failed("E-3", "the connection was ended", "ERROR on the channel", peer.ended)
+        while not isinstance((arrival := await peer.anything(stream.channel, "E-3", "ERROR")).message, Error):
+            pass
         t.trial.expect("CH-6", "refused with another code", int(UNEXPECTED), arrival.message.code)
     await kept.finish()
 
@@ -388,6 +389,7 @@ _verifier_fails("leaves", "A verifier that says GOODBYE: the session goes on at 
     "L-4",
     "E-4",
     bracket=True,
+    waits=10.0,
 )
 async def verifier_lost(t: LiveTestee) -> None:
     async def twist(hand: VerifierHand, channel: int, session: Session, request: Verify, right: Verdict) -> Any:
@@ -542,6 +544,10 @@ async def _siblings(hand: DrafterHand, seat: DraftSession) -> None:
     await seat.propose((4, 5, 4), (0, 0, 0))
 
 
+async def _tree(hand: DrafterHand, seat: DraftSession) -> None:
+    await seat.propose((4, 5), (0, 0))
+
+
 async def _wild_parent(hand: DrafterHand, seat: DraftSession) -> None:
     message = Propose(position=seat.session.position, base=seat.session.short, tokens=(4, 5))
     item = {**cbor.decode(encode_payload(message)), 4: bytes((0, 9))}
@@ -620,7 +626,7 @@ _bad_drafter(
     "trees-unagreed",
     "`parents` without the feature TREES is refused",
     "C-10",
-    _siblings,
+    _tree,
     INVALID,
     features=(3, 5),
 )
@@ -632,20 +638,12 @@ async def before_attached(t: LiveTestee) -> None:
     await hands.verifier(t, model, twist=pace(0.05))
     peer = await t.connect(Role.DRAFTER, models=(model.drafter().offer(),))
     stream = await open_stream(t, solo(t))
-    opened = await peer.next_opening(_attach())
-    assert opened is not None
-    channel, attach = opened
+    channel, attach = await peer.opening(Attach, "L-1")
     session = make_session(t.rng, model)
     await peer.send(Propose(position=len(attach.contract.prompt), base=session.short, tokens=(4,)), channel, wild=True)
     await peer.refused(channel, "CH-7", UNEXPECTED)
     await stream.start()
     await stream.finish()
-
-
-def _attach() -> type:
-    from dsdproto.wire.messages import Attach
-
-    return Attach
 
 
 @leader_case(
@@ -678,6 +676,7 @@ MANY = 1200
     "L-2",
     "E-3",
     timeout=120.0,
+    serial=ALONE,
 )
 async def overloaded(t: LiveTestee) -> None:
     """The verifier never answers, so that sessions stay where they are."""

@@ -19,7 +19,7 @@ from conformance.verdict import Failed
 from dsdproto.registry import CommitProfile, DismissReason, ErrorCode, Finish, Role
 from dsdproto.wire.messages import Block, Close, Enlist, Enlisted, Error, Prepare, Vote
 
-SLOW = {"timeout": 180.0}
+VOTING = {"timeout": 180.0, "serial": "voters"}
 """These cases wait for each other: who votes cannot be kept apart."""
 
 
@@ -64,7 +64,7 @@ def check_group(t: LiveTestee, stream: Stream, members: list[MemberHand]) -> Non
     "Q-37",
     "Q-39",
     "S-17",
-    **SLOW,
+    **VOTING,
 )
 async def quorum(t: LiveTestee) -> None:
     async with group_of(t, {}, {}) as members:
@@ -95,7 +95,7 @@ async def quorum(t: LiveTestee) -> None:
     "S-17",
     "Q-36",
     "Q-35",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_with_drafters(t: LiveTestee) -> None:
     async with group_of(t, {}, {}):
@@ -114,7 +114,7 @@ async def quorum_with_drafters(t: LiveTestee) -> None:
     "Q-1",
     "Q-3",
     bracket=True,
-    **SLOW,
+    **VOTING,
 )
 async def quorum_too_few(t: LiveTestee) -> None:
     async with group_of(t):
@@ -130,7 +130,7 @@ async def quorum_too_few(t: LiveTestee) -> None:
     "Q-35",
     "Q-36",
     "K-3",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_waits(t: LiveTestee) -> None:
     gate = trio.Event()
@@ -162,7 +162,7 @@ async def quorum_waits(t: LiveTestee) -> None:
     "Q-30",
     "Q-34",
     "L-7",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_one_silent(t: LiveTestee) -> None:
     async def nothing(hand: MemberHand, enlist: Enlist, right: Enlisted) -> None:
@@ -175,7 +175,7 @@ async def quorum_one_silent(t: LiveTestee) -> None:
         await stream.finish()
 
 
-@leader_case("quorum-voter-dies", "One of three voters that dies holds nobody up", "Q-34", "L-7", **SLOW)
+@leader_case("quorum-voter-dies", "One of three voters that dies holds nobody up", "Q-34", "L-7", **VOTING)
 async def quorum_voter_dies(t: LiveTestee) -> None:
     async def die(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Vote | None:
         if prepare.height < 3:
@@ -195,7 +195,7 @@ async def quorum_voter_dies(t: LiveTestee) -> None:
     "A voter that is enlisted late is sent everything after what it knows to be committed, in one PREPARE",
     "Q-33",
     "Q-39",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_catches_up(t: LiveTestee) -> None:
     gate = trio.Event()
@@ -229,7 +229,7 @@ async def quorum_catches_up(t: LiveTestee) -> None:
     "Q-24",
     "L-7",
     "E-3",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_wild_vote(t: LiveTestee) -> None:
     async def wild(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Vote:
@@ -251,7 +251,7 @@ async def quorum_wild_vote(t: LiveTestee) -> None:
     "A VOTE with another digest counts for nothing: the voter equivocates",
     "Q-24",
     "Q-34",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_other_digest(t: LiveTestee) -> None:
     async def equivocate(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Vote:
@@ -270,7 +270,7 @@ async def quorum_other_digest(t: LiveTestee) -> None:
     "A report that cannot be true is refused; the others carry the session",
     "Q-31",
     "L-7",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_false_report(t: LiveTestee) -> None:
     async def lie(hand: MemberHand, enlist: Enlist, right: Enlisted) -> Enlisted:
@@ -287,12 +287,10 @@ async def quorum_false_report(t: LiveTestee) -> None:
     async with group_of(t, {"on_enlist": lie}, {}) as members:
         await hands.verifier(t, t.own_model())
         stream = await open_stream(t, quorum_session(t))
-        arrival = await stream.peer.next(stream.channel)
-        message = arrival.message if arrival else None
-        if isinstance(message, Error):
-            t.trial.note(f"the session was not founded: {described(message)}")
+        arrival = await stream.peer.anything(stream.channel, "Q-31", "OPENED or ERROR")
+        if isinstance(arrival.message, Error):
+            t.trial.note(f"the session was not founded: {described(arrival.message)}")
             return
-        assert arrival is not None
         stream.peer._inbox.insert(0, arrival)
         await stream.start()
         await stream.finish()
@@ -305,7 +303,7 @@ async def quorum_false_report(t: LiveTestee) -> None:
     "Q-43",
     "Q-53",
     bracket=True,
-    **SLOW,
+    **VOTING,
 )
 async def quorum_view_stale(t: LiveTestee) -> None:
     async def stale(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Any:
@@ -343,7 +341,7 @@ async def _error(stream: Stream, within: float = 15.0) -> Error:
     "Q-34",
     "E-4",
     bracket=True,
-    **SLOW,
+    **VOTING,
 )
 async def quorum_lost(t: LiveTestee) -> None:
     async def die(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Vote | None:
@@ -366,7 +364,7 @@ async def quorum_lost(t: LiveTestee) -> None:
     "Q-43",
     "Q-30",
     bracket=True,
-    **SLOW,
+    **VOTING,
 )
 async def quorum_not_founded(t: LiveTestee) -> None:
     async def nothing(hand: MemberHand, enlist: Enlist, right: Enlisted) -> None:
@@ -384,7 +382,7 @@ async def quorum_not_founded(t: LiveTestee) -> None:
     "Q-38",
     "S-15",
     "S-10",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_close(t: LiveTestee) -> None:
     async with group_of(t, {}, {}) as members:
@@ -406,7 +404,7 @@ async def quorum_close(t: LiveTestee) -> None:
     "Under quorum the stream goes on to its end without its client",
     "L-14",
     "Q-53",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_client_gone(t: LiveTestee) -> None:
     async with group_of(t, {}, {}) as members:
@@ -425,7 +423,7 @@ async def quorum_client_gone(t: LiveTestee) -> None:
     "With a majority connected, a voter that was there before is named in the group as well",
     "Q-4",
     "Q-34",
-    **SLOW,
+    **VOTING,
 )
 async def quorum_member_away(t: LiveTestee) -> None:
     async with group_of(t, {}, {}) as members:

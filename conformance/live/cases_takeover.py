@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from conformance.live import hands
+from conformance.live.cases_quorum import VOTING
 from conformance.live.cases_voter import voter_case
 from conformance.live.members import MemberHand, member
 from conformance.live.testee import LiveTestee
@@ -79,7 +80,7 @@ async def read_all(t: LiveTestee, at: Scene) -> None:
     "Q-34",
     "Q-50",
     "S-17",
-    timeout=180.0,
+    **VOTING,
 )
 async def takeover(t: LiveTestee) -> None:
     at = await scene(t)
@@ -105,7 +106,7 @@ async def takeover(t: LiveTestee) -> None:
     "Q-32",
     "Q-33",
     "S-17",
-    timeout=180.0,
+    **VOTING,
 )
 async def takeover_best_log(t: LiveTestee) -> None:
     at = await scene(t, blocks=2)
@@ -130,7 +131,7 @@ async def takeover_best_log(t: LiveTestee) -> None:
     "Q-32",
     "Q-37",
     "Q-25",
-    timeout=180.0,
+    **VOTING,
 )
 async def takeover_to_the_end(t: LiveTestee) -> None:
     at = await scene(t, end=True)
@@ -141,7 +142,13 @@ async def takeover_to_the_end(t: LiveTestee) -> None:
     await read_all(t, at)
 
 
-@voter_case("takeover-refused", "A member that promised a later view refuses: nothing is proposed", "Q-43", "Q-30")
+@voter_case(
+    "takeover-refused",
+    "A member that promised a later view refuses: nothing is proposed",
+    "Q-43",
+    "Q-30",
+    **VOTING,
+)
 async def takeover_refused(t: LiveTestee) -> None:
     async def stale(hand: MemberHand, enlist: Enlist, right: Enlisted) -> Error:
         return Error(code=int(ErrorCode.VIEW_STALE), clause="Q-13", text="view 99 was promised, says the suite")
@@ -161,7 +168,7 @@ async def takeover_refused(t: LiveTestee) -> None:
     "Q-42",
     "Q-30",
     "S-17",
-    timeout=180.0,
+    **VOTING,
 )
 async def takeover_again(t: LiveTestee) -> None:
     async def busy(hand: MemberHand, enlist: Enlist, right: Enlisted) -> Any:
@@ -183,7 +190,7 @@ async def takeover_again(t: LiveTestee) -> None:
     "Q-30",
     "Q-34",
     "Q-51",
-    timeout=180.0,
+    **VOTING,
 )
 async def takeover_not_alone(t: LiveTestee) -> None:
     at = await scene(t)
@@ -205,7 +212,7 @@ async def takeover_not_alone(t: LiveTestee) -> None:
     "Q-13",
     "Q-21",
     bracket=True,
-    timeout=180.0,
+    **VOTING,
 )
 async def takeover_fenced(t: LiveTestee) -> None:
     at = await scene(t)
@@ -224,7 +231,7 @@ async def takeover_fenced(t: LiveTestee) -> None:
     "C-9",
     "Q-41",
     bracket=True,
-    timeout=180.0,
+    **VOTING,
 )
 async def takeover_member_without_role(t: LiveTestee) -> None:
     at = await scene(t)

@@ -16,6 +16,7 @@ def every_role(
     timeout: float = 60.0,
     but: tuple[Role, ...] = (),
     needs: tuple[str, ...] = (),
+    waits: float = 0.0,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Registers `ROLE-link/NAME` for each role, those in ``but`` excepted."""
 
@@ -32,6 +33,7 @@ def every_role(
                     bracket=bracket,
                     timeout=timeout,
                     needs=needs,
+                    waits=waits,
                 )(check)
         return check
 

@@ -8,8 +8,11 @@ unless it asks for them with ``manual``. What goes *out* is not judged at all: c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import random
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +24,7 @@ from cryptography import x509
 from conformance.door.dial import why
 from conformance.door.pki import Identity
 from conformance.trial import Trial
-from conformance.verdict import Failed
+from conformance.verdict import Failed, Inconclusive
 from dsdproto.channels import OPENING, Channels
 from dsdproto.errors import PeerError
 from dsdproto.identity import node_id_of
@@ -56,6 +59,8 @@ M = TypeVar("M")
 CHUNK = 1 << 16
 FEATURES = (1, 3, 5)
 HEARTBEAT_MS = 10_000
+HANDSHAKE_SECONDS = 9.5
+"""Somewhat less than those of clause C-5."""
 MAX_PAYLOAD = 1 << 20
 ODD_KEYS = tuple(range(65, 256, 2))
 """Private, odd: whoever did not agree on them ignores them (clauses R-1, R-2)."""
@@ -112,6 +117,10 @@ class Peer:
         self.site: Any = None
         """what all trials of the run share, where the suite dialed (:class:`conformance.live.testee.Site`)"""
         self.dialer = dialer
+        self._born = self._said = trial.elapsed
+        """real time when it was connected, and when this side last sent something"""
+        self.closes = True
+        """behind GOODBYE, or ERROR on channel 0, of the testee (clauses C-13, E-6); else it alone has to close"""
         self.manual = False
         """PING and STATUS_REQUEST go to the case and are not answered"""
         self.their: Hello | None = None
@@ -160,6 +169,7 @@ class Peer:
         A connection that the testee has closed by now is no fault here: whoever waits for something will see it.
         """
         self.trial.wire.sent(self.name, data, remark)
+        self._said = self.trial.elapsed
         try:
             async with self._sending:
                 if not pieces:
@@ -310,11 +320,26 @@ class Peer:
                 said = f"{self.name} waits for {name_of(kind)} on channel {channel}, but the connection ended"
                 raise Failed(clause, said, name_of(kind), self.ended)
             if type(arrival.message) is not kind:
+                self._check_own_pace(arrival.message)
                 said = f"{self.name} waits for {name_of(kind)} on channel {channel}, and something else came"
                 raise Failed(clause, said, name_of(kind), described(arrival.message))
             return arrival.message
         said = f"{self.name} waits for {name_of(kind)} on channel {channel}, and nothing came within {seconds:.1f} s"
         raise Failed(clause, said, name_of(kind), "nothing")
+
+    def _check_own_pace(self, message: Any) -> None:
+        """Raises Inconclusive where the testee is right to be tired of waiting: this side was too slow."""
+        if not isinstance(message, Error):
+            return
+        since, limit = 0.0, math.inf
+        if message.code == ErrorCode.HANDSHAKE_TIMEOUT:
+            since, limit = self._born, HANDSHAKE_SECONDS
+        elif message.code == ErrorCode.HEARTBEAT_TIMEOUT and self.their is not None:
+            interval = min(self.hello.limits.heartbeat_ms, self.their.limits.heartbeat_ms) / 1000
+            since, limit = self._said, 3 * interval
+        if self.trial.elapsed - since > limit:
+            took = f"{self.trial.elapsed - since:.1f} s"
+            raise Inconclusive(f"the suite itself was too slow, by {took}: {described(message)}")
 
     async def next(self, channel: int) -> Arrival | None:
         """The next message on ``channel``, whatever it is; None: the connection ended. Waits without a bound."""
@@ -428,6 +453,8 @@ class Peer:
                 self.bytes_in += len(data)
                 for frame in self._decoder.feed(data):
                     await self._take(frame)
+                if self._left and self.closes:
+                    self._close_half()
                 self._wake()
             self.ended = "closed by the testee"
             if self._decoder.buffered:
@@ -439,6 +466,13 @@ class Peer:
             self.ended = "closed by the suite"
         self.trial.wire.event(self.name, self.ended)
         self._wake()
+
+    def _close_half(self) -> None:
+        """The half that is this side's to close: whether the testee closes its own is seen by reading on. A testee that
+        gives its last words a chance to arrive need not wait any longer."""
+        self.closes = False
+        with contextlib.suppress(OSError):
+            self.stream.transport_stream.socket.shutdown(socket.SHUT_WR)
 
     def _wake(self) -> None:
         self._pulse.set()

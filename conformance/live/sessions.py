@@ -135,6 +135,8 @@ class Session:
     max_context: int = MAX_CONTEXT
     committed: list[int] = field(default_factory=list)
     """tokens after the prompt"""
+    _choices: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """what was chosen already: cases ask again and again, each judge for itself"""
 
     @functools.cached_property
     def contract_bytes(self) -> bytes:
@@ -171,9 +173,12 @@ class Session:
 
     def choose(self, prefix: tuple[int, ...], model: Model | None = None) -> dict[str, Any]:
         """What a model says after ``prefix``: token, margin, candidates (clause S-SAMP-7)."""
-        s = self.contract.sampling
-        parameters = {"temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p}
-        return reference.choose((model or self.model).row(prefix), parameters, s.seed, len(prefix))
+        model, s = model or self.model, self.contract.sampling
+        key = (model, s, prefix)
+        if key not in self._choices:
+            parameters = {"temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p}
+            self._choices[key] = reference.choose(model.row(prefix), parameters, s.seed, len(prefix))
+        return self._choices[key]
 
     def say(self, prefix: tuple[int, ...]) -> int:
         """The target's token after ``prefix``."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import trio
 
+from conformance.case import ALONE
 from conformance.door.dial import Dial, Refused, Unreachable, why
 from conformance.door.pki import Identity
 from conformance.live.peer import Peer, hello_of
@@ -42,8 +43,6 @@ KNOCK = 12.0
 """Seconds within which a testee is expected to dial again."""
 SETTLE = 0.1
 """Seconds for the testee to notice that connections are closed."""
-EXCLUSIVE = "overloaded"
-"""A case whose id ends so fills the testee up: nothing else runs beside it."""
 
 
 class Gate:
@@ -349,7 +348,7 @@ async def live_trial(trial: Trial, site: Site) -> AsyncIterator[LiveTestee]:
     role = trial.case.role
     if role is None:
         raise Skipped("the case names no role")
-    async with site.gate.enter(trial.case.id.endswith(EXCLUSIVE)), trio.open_nursery() as nursery:
+    async with site.gate.enter(trial.case.serial == ALONE), trio.open_nursery() as nursery:
         testee = LiveTestee(trial, site, role, nursery)
         try:
             yield testee
