@@ -82,7 +82,9 @@ def test_a_fixed_size_waits_for_its_tokens_and_no_longer_than_it_says():
         assert policy.choose(outlook(2, **reason)) == Choice(2), reason
     assert policy.choose(outlook(2, room=2)) == Choice(2), "no more fits"
     assert policy.limits(48, 8) == (4, 4)
+    assert policy.limits(48, 1) == (4, 4)
     assert Sized(4, ahead=8).limits(48, 8) == (12, 4)
+    assert Sized(4, ahead=8).limits(48, 1) == (12, 1)
     assert Sized(0).choose(outlook(3)) == Choice(0)
 
 

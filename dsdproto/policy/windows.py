@@ -151,7 +151,9 @@ class Sized:
         """Nothing changes: subclasses do."""
 
     def limits(self, credit: int, window: int) -> tuple[int, int]:
-        return self.size + self.ahead, max(self.size, 1)
+        # Ahead of the window messages may be smaller: the next window seldom begins where a message does, because each
+        # verdict adds a token of its own, and waiting for the rest of a large message is time lost.
+        return self.size + self.ahead, max(min(self.size, window) if self.ahead else self.size, 1)
 
 
 @dataclass(slots=True)
