@@ -24,8 +24,8 @@ def quorum(**changes: Any) -> dict[str, Any]:
 
 def test_killed_leader_costs_a_solo_stream_and_not_one_of_a_quorum() -> None:
     fault = [{"kind": "kill", "who": "target-0", "at": 2.0, "length": 3.0}]
-    table = quorum(fault=fault)
-    kept = run(parse(table))
+    in_turn = [fault[0] | {"who": f"target-{index}", "at": 2.0 + 5.0 * index} for index in range(3)]
+    kept = run(parse(quorum(fault=in_turn)), paired=False)
     assert kept["requests.failed"] == 0 and kept["requests.resumed"] >= 1
     assert kept["requests.done"] > 5
     alone = run(parse(small(fault=fault, workload={"kind": "closed", "clients": 1, "output": 300})))

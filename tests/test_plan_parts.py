@@ -14,7 +14,7 @@ from dsdproto.wire.codec import encode_message
 from dsdproto.wire.messages import Advance, Block, Propose, Sampling, Verdict, Verify
 from reference_nodes.simulator.plan import ScenarioError, parse
 from reference_nodes.simulator.plan.acceptance import NONE, IidProcess, MarkovProcess, process_of, scores_of
-from reference_nodes.simulator.plan.luck import Stream, exponential, key_of, lognormal, uniform
+from reference_nodes.simulator.plan.luck import exponential, key_of, lognormal, stream, uniform
 from reference_nodes.simulator.plan.memory import KvMemory
 from reference_nodes.simulator.plan.oracle import DraftOracle, prompt_of, seed_of, token_at, walk
 from reference_nodes.simulator.plan.row import Row
@@ -40,7 +40,7 @@ def test_luck_is_even_and_independent_of_order() -> None:
 
 
 def test_streams_of_one_name_are_equal_and_have_the_right_means() -> None:
-    a, b = Stream("x", 1), Stream("x", 1)
+    a, b = stream("x", 1), stream("x", 1)
     assert [a() for _ in range(10)] == [b() for _ in range(10)]
     times = [exponential(a(), 2.0) for _ in range(20_000)]
     assert sum(times) / len(times) == pytest.approx(2.0, rel=0.02)

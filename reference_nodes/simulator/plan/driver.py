@@ -15,7 +15,7 @@ from dsdproto.roles.client import Client, ClientState, Committed, Completed, Fai
 from dsdproto.wire.messages import Contract, Sampling, Stats
 from reference_nodes.simulator.cluster import VOCABULARY_DIGEST, name_of
 from reference_nodes.simulator.plan.fleet import Fleet
-from reference_nodes.simulator.plan.luck import Stream, mix
+from reference_nodes.simulator.plan.luck import mix, stream
 from reference_nodes.simulator.plan.measure import Meter
 from reference_nodes.simulator.plan.oracle import VOCABULARY, prompt_of, seed_of
 from reference_nodes.simulator.plan.policies import router
@@ -73,10 +73,10 @@ class Drive:
         scenario, world = self.fleet.scenario, self.fleet.world
         shared = scenario.routing.view == "fleet"
         common, together = router(scenario.routing), Counter()
-        draw = Stream("routing", self.fleet.seed)
+        draw = stream("routing", self.fleet.seed)
         for name in self.fleet.clients:
             node = world.nodes[name]
-            own = Stream("routing", self.fleet.seed, name)
+            own = stream("routing", self.fleet.seed, name)
             desk = (
                 Desk(node, common, draw, together) if shared else Desk(node, router(scenario.routing), own, Counter())
             )
@@ -225,7 +225,7 @@ class Drive:
             desk.open[ask.leader] -= 1
 
     def _ended(self, session: bytes, ask: Ask, status: str, reason: str, stats: Stats | None) -> None:
-        self.live.pop(session, None)
+        del self.live[session]
         ask.turn += 1
         now = self.fleet.world.now
         row = row_of(ask, status, reason, now, stats)
@@ -238,6 +238,8 @@ class Drive:
         if after is not None:
             self.coming += 1
             self.fleet.world.at(after.at, self._begin, after)
+        elif self.idle:
+            self.fleet.world.stopped = True
 
     def node_died(self, name: str) -> None:
         """A client's machine went down with all that it asked for."""

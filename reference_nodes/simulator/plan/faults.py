@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from reference_nodes.simulator.plan.driver import Drive
 from reference_nodes.simulator.plan.fleet import Fleet
-from reference_nodes.simulator.plan.luck import Stream, exponential
+from reference_nodes.simulator.plan.luck import exponential, stream
 from reference_nodes.simulator.plan.scenario import Fault
 from reference_nodes.simulator.plan.world import PlanNode, PlanWorld
 
 Undo = Callable[[], None]
+Luck = Callable[[], float]
 BETWEEN = ("cut", "one-way", "pair", "clog")
 
 
@@ -31,11 +32,11 @@ class Faults:
     def plan(self) -> None:
         """Put the faults on the heap."""
         for number, fault in enumerate(self.fleet.scenario.fault):
-            luck = Stream("fault", self.fleet.seed, number)
+            luck = stream("fault", self.fleet.seed, number)
             first = fault.at + (exponential(luck(), fault.every) if fault.every else 0.0)
             self.world.at(first, self._strike, fault, luck)
 
-    def _strike(self, fault: Fault, luck: Stream) -> None:
+    def _strike(self, fault: Fault, luck: Luck) -> None:
         if fault.every:
             self.world.at(self.world.now + exponential(luck(), fault.every), self._strike, fault, luck)
         victims = self._pick(fault.who, fault.count, luck)
@@ -53,7 +54,7 @@ class Faults:
         self.strikes[fault.kind] += 1
         self.world.at(self.world.now + fault.length, undo)
 
-    def _pick(self, name: str, count: int, luck: Stream) -> list[str]:
+    def _pick(self, name: str, count: int, luck: Luck) -> list[str]:
         if name in self.world.nodes:
             return [name]
         names = [node for node in self.world.nodes if node.rpartition("-")[0] == name]
@@ -62,7 +63,7 @@ class Faults:
             chosen.append(names.pop(int(luck() * len(names))))
         return chosen
 
-    def _others(self, who: str, fault: Fault, luck: Stream) -> list[str]:
+    def _others(self, who: str, fault: Fault, luck: Luck) -> list[str]:
         linked = [b for a, b in self.world.pairs() if a == who]
         if not fault.other:
             return linked

@@ -19,7 +19,7 @@ from reference_nodes.simulator.network import Conditions
 from reference_nodes.simulator.plan.acceptance import process_of
 from reference_nodes.simulator.plan.devices import device_model
 from reference_nodes.simulator.plan.executors import DraftExecutor, VerifyExecutor
-from reference_nodes.simulator.plan.luck import Stream
+from reference_nodes.simulator.plan.luck import stream
 from reference_nodes.simulator.plan.measure import Meter
 from reference_nodes.simulator.plan.oracle import VOCABULARY, DraftOracle
 from reference_nodes.simulator.plan.policies import batcher, window_policy
@@ -194,12 +194,12 @@ class Fleet:
         out: dict[Role, Execute] = {}
         if "verifier" in group.roles:
             model = device_model(devices[group.device], folder, "verifier", f"device.{group.device}")
-            luck = Stream("verifier", self.seed, name, life)
+            luck = stream("verifier", self.seed, name, life)
             out[Role.VERIFIER] = VerifyExecutor(model, luck, meter, self.scenario.verifying.kv_tokens).run
         if "drafter" in group.roles:
             device = group.drafter_device or group.device
             model = device_model(devices[device], folder, "drafter", f"device.{device}")
-            luck = Stream("drafter", self.seed, name, life)
+            luck = stream("drafter", self.seed, name, life)
             out[Role.DRAFTER] = DraftExecutor(model, self._oracles[group.draft_model], luck, meter).run
         return out
 

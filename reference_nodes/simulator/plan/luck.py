@@ -7,8 +7,10 @@ The mixing function is that of SplitMix64 (Steele, Lea, Flood 2014).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from math import exp, log
+from random import Random
 from statistics import NormalDist
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
@@ -52,16 +54,6 @@ def lognormal(u: float, median: float, sigma: float) -> float:
     return median * exp(sigma * normal(u))
 
 
-class Stream:
-    """Uniform numbers one by one, for what happens in an order of its own: jobs of a node, parcels of a road."""
-
-    __slots__ = ("_state",)
-
-    def __init__(self, *names: object) -> None:
-        self._state = key_of(*names)
-
-    def __call__(self) -> float:
-        self._state = x = (self._state + 0x9E3779B97F4A7C15) & _MASK
-        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-        x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _MASK
-        return ((x ^ (x >> 31)) >> 11) * 2.0**-53
+def stream(*names: object) -> Callable[[], float]:
+    """Uniform numbers one after the other, for what happens in an order of its own: jobs of a node, its parcels."""
+    return Random(key_of(*names)).random

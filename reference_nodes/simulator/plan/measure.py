@@ -10,7 +10,7 @@ from dsdproto.wire.messages import Stats
 from reference_nodes.simulator.plan.row import Row
 from reference_nodes.simulator.plan.scenario import Slo
 from reference_nodes.simulator.plan.series import Series
-from reference_nodes.simulator.plan.sketch import Sketch
+from reference_nodes.simulator.plan.sketch import Sketch, Tally
 
 
 @dataclass(slots=True)
@@ -52,8 +52,9 @@ class Verified:
     evictions: int = 0
     """sessions thrown out of memory"""
     busy: float = 0.0
-    sessions: Sketch = field(default_factory=Sketch)
-    rows: Sketch = field(default_factory=Sketch)
+    sessions: Tally = field(default_factory=Tally)
+    """in a forward"""
+    rows: Tally = field(default_factory=Tally)
 
 
 @dataclass(slots=True)

@@ -19,8 +19,6 @@ from reference_nodes.simulator.plan.workload import Workload
 
 Progress = Callable[[float, float], None]
 """``(seconds simulated, seconds in all)``, now and then"""
-BETWEEN_PROGRESS = 4096
-"""Events."""
 
 
 def run(
@@ -65,12 +63,7 @@ def simulate(
     horizon = scenario.duration + scenario.drain
     if scenario.warmup:
         world.at(scenario.warmup, begin_counting, fleet)
-    heap, step, steps = world.heap, world.step, 0
-    while heap and heap[0][0] <= horizon and not drive.idle:
-        step()
-        steps += 1
-        if progress is not None and steps % BETWEEN_PROGRESS == 0:
-            progress(world.now, horizon)
+    world.go(horizon, None if progress is None else lambda now: progress(now, horizon))
     # Throughput is not divided by time in which there was nothing left to do.
     end = scenario.duration
     if drive.idle and meter.last_end > meter.window.began:

@@ -14,6 +14,34 @@ SMALLEST = 1e-7
 """Everything up to it counts as 0."""
 
 
+class Tally:
+    """Whole numbers that do not vary much, each counted by itself."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+
+    def add(self, value: int) -> None:
+        counts = self.counts
+        counts[value] = counts.get(value, 0) + 1
+
+    @property
+    def mean(self) -> float | None:
+        """None without values."""
+        total = sum(self.counts.values())
+        return sum(value * times for value, times in self.counts.items()) / total if total else None
+
+    def quantile(self, share: float) -> int | None:
+        """The smallest value that at least ``share`` of all values do not exceed; None without values."""
+        need, seen = share * sum(self.counts.values()), 0
+        for value in sorted(self.counts):
+            seen += self.counts[value]
+            if seen >= need:
+                return value
+        return None
+
+
 class Sketch:
     """Mean, extremes and quantiles of values that are not negative."""
 

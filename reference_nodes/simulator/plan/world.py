@@ -6,11 +6,11 @@ remembered of it, differ. Nothing here grows with simulated time.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from typing import Any
 
 from dsdproto.effects import (
@@ -20,6 +20,7 @@ from dsdproto.effects import (
     Computed,
     Deliver,
     Effect,
+    Event,
     Persist,
     Received,
     Refuse,
@@ -30,11 +31,13 @@ from dsdproto.errors import LocalError
 from dsdproto.registry import Role
 from reference_nodes.simulator.host import SimNode
 from reference_nodes.simulator.network import Conditions, Dialing, FaultyWorld, Line, Road
-from reference_nodes.simulator.plan.luck import Stream
+from reference_nodes.simulator.plan.luck import stream
 from reference_nodes.simulator.plan.scenario import Link
-from reference_nodes.simulator.plan.sizes import SEGMENT, SEGMENT_BYTES, size_of
+from reference_nodes.simulator.plan.sizes import SEGMENT, SEGMENT_BYTES, SIZES, size_of
 
 FASTEST_RETRANSMIT = 0.01
+BETWEEN_PROGRESS = 4096
+"""Events."""
 
 
 class Nowhere(list):
@@ -90,20 +93,36 @@ class PlanWorld(FaultyWorld):
         self.trace = Nowhere()
         self.links: dict[Line, None] = {}
         """in the order in which they came up"""
+        self._sides: dict[int, tuple[Line, int]] = {}
+        """by number of the link, which no other end of any line has"""
         self._between: dict[tuple[str, str], dict[Line, None]] = {}
         """by dialer and acceptor"""
         self.traffic = Traffic()
+        self.stopped = False
+        """nothing more is of interest"""
+        self._luck: dict[str, Callable[[], float]] = {}
+        """by sender"""
         self.all_messages = 0
         """since the beginning, the warm-up included"""
-
-    @property
-    def heap(self) -> list[tuple[float, int, Callable[..., None], tuple[Any, ...]]]:
-        """What is to come, the next first."""
-        return self._heap
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every road, (from, to)."""
         return list(self._roads)
+
+    def go(self, horizon: float, progress: Callable[[float], None] | None = None) -> None:
+        """Let things happen until ``horizon``, until :attr:`stopped`, or until there is nothing left."""
+        heap, pop = self._heap, heappop
+        while heap and not self.stopped:
+            for _ in range(BETWEEN_PROGRESS):
+                if not heap or self.stopped:
+                    break
+                if heap[0][0] > horizon:
+                    return
+                self.now, _, action, args = pop(heap)
+                self.events += 1
+                action(*args)
+            if progress is not None:
+                progress(self.now)
 
     def begin_counting(self) -> None:
         """Traffic so far does not count."""
@@ -117,12 +136,14 @@ class PlanWorld(FaultyWorld):
         """From now on ``dialer`` keeps a connection to ``acceptor``."""
         a, b = self.nodes[dialer], self.nodes[acceptor]
         for one, other in ((a, b), (b, a)):
+            if one.name not in self._luck:
+                self._luck[one.name] = stream("parcels", self.seed, one.name)
             self._roads[(one.name, other.name)] = PlanRoad(
                 one,
                 other,
                 link.rtt / 2,
                 link.jitter,
-                luck=Stream("road", self.seed, one.name, other.name),
+                luck=self._luck[one.name],
                 bandwidth=link.bandwidth,
                 loss=link.loss,
                 retransmit=link.retransmit or 2 * link.rtt + FASTEST_RETRANSMIT,
@@ -131,17 +152,18 @@ class PlanWorld(FaultyWorld):
         self._establish(dialing, 0, a.life, b.life)
 
     def send(self, node: SimNode, number: int, channel: int, message: Any) -> None:
-        line = self._by_end.get((node.name, number))
-        if line is None:
+        found = self._sides.get(number)
+        if found is None:
             return
-        side = 0 if line.ends[0][1] == number else 1
+        line, side = found
         if not line.open[side]:
             return
-        size = size_of(message)
+        measure = SIZES.get(type(message))
+        size = size_of(message) if measure is None else measure(message)
         traffic = self.traffic
         traffic.messages += 1
-        self.all_messages += 1
         traffic.bytes += size
+        self.all_messages += 1
         road = line.roads[side]
         if road.blocks:
             super()._travel(line, side, (channel, message), 0.0)
@@ -152,8 +174,19 @@ class PlanWorld(FaultyWorld):
             at = last[side]
         else:
             last[side] = at
-        self._order += 1
-        heapq.heappush(self._heap, (at, self._order, self._arrived, (line, side, (channel, message))))
+        self._order = order = self._order + 1
+        heappush(self._heap, (at, order, self._received, (line, side, channel, message)))
+
+    def _received(self, line: Line, side: int, channel: int, message: Any) -> None:
+        other = 1 - side
+        if line.open[other]:
+            line.roads[side].receiver.handle(Received(line.ends[other][1], channel, message))
+        else:
+            super()._arrived(line, side, (channel, message))
+
+    def at(self, time: float, action: Callable[..., None], *args: Any) -> None:
+        self._order = order = self._order + 1
+        heappush(self._heap, (time, order, action, args))
 
     def _travel(self, line: Line, side: int, parcel: Any, late: float) -> None:
         road = line.roads[side]
@@ -162,14 +195,7 @@ class PlanWorld(FaultyWorld):
             return
         at = max(road.transit(self.now, size_of(parcel[1])), line.last[side])
         line.last[side] = at
-        self.at(at, self._arrived, line, side, parcel)
-
-    def _arrived(self, line: Line, side: int, parcel: Any) -> None:
-        other = 1 - side
-        if not line.open[other] or isinstance(parcel, str):
-            super()._arrived(line, side, parcel)
-            return
-        line.roads[side].receiver.handle(Received(line.ends[other][1], parcel[0], parcel[1]))
+        self.at(at, self._received, line, side, *parcel)
 
     # Of thousands of lines each is found by its ends.
 
@@ -178,10 +204,13 @@ class PlanWorld(FaultyWorld):
 
     def _remember(self, line: Line) -> None:
         self.links[line] = None
+        self._sides[line.ends[0][1]], self._sides[line.ends[1][1]] = (line, 0), (line, 1)
         self._between.setdefault((line.ends[0][0], line.ends[1][0]), {})[line] = None
 
     def _forget(self, line: Line) -> None:
         del self.links[line]
+        for _, number in line.ends:
+            del self._sides[number]
         del self._between[(line.ends[0][0], line.ends[1][0])][line]
 
     def note(self, node: SimNode, kind: str, what: Any) -> None:
@@ -206,6 +235,17 @@ class PlanNode(SimNode):
     keep: Callable[[Any], None] | None = None
     """given each record; None: nobody will want it"""
 
+    def handle(self, event: Event) -> None:
+        if not self.alive or self.paused:
+            SimNode.handle(self, event)
+            return
+        self.perform(self.machine.handle(event, self.world.now))
+
+    @property
+    def now(self) -> float:
+        """All clocks are right here."""
+        return self.world.now
+
     def perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             kind = type(effect)
@@ -220,7 +260,10 @@ class PlanNode(SimNode):
                 if self.on_deliver is not None:
                     self.on_deliver(effect.item)
             elif kind is SetTimer:
-                self._set_timer(effect)
+                key, at = effect.key, effect.at
+                self.timers[key] = at
+                world = self.world
+                world.at(at if at > world.now else world.now, self.fire, self.life, key, at)
             elif kind is CancelTimer:
                 self.timers.pop(effect.key, None)
             elif kind is Persist:
