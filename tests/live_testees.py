@@ -13,6 +13,7 @@ from pathlib import Path
 
 from conformance.case import Case, Rung, load
 from conformance.door.dial import Dial, DialDoor
+from conformance.door.exec import ExecDoor
 from conformance.door.pki import issue
 from conformance.runner import Options, Result, Runner
 from conformance.verdict import Verdict
@@ -64,11 +65,18 @@ def judged(
     cases: Iterable[Case],
     *,
     seed: int = 1,
-    jobs: int = 12,
+    jobs: int = 8,
     listen: tuple[tuple[str, int], ...] = (),
 ) -> list[Result]:
     with DialDoor(dial, (role,), listen) as door:
         return Runner(door, Options(seed=seed, jobs=jobs, patience=3.0)).run(cases)
+
+
+def judged_exec(command: list[str], *, seed: int = 1, patience: float = 3.0) -> list[Result]:
+    """All of rung 3, every role, against one testee that starts its nodes itself."""
+    cases = [case for role in Role for case in cases_of(role)]
+    with ExecDoor(command) as door:
+        return Runner(door, Options(seed=seed, jobs=8, patience=patience)).run(cases)
 
 
 def faults(results: Iterable[Result]) -> list[str]:

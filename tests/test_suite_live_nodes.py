@@ -1,11 +1,13 @@
-"""The reference nodes pass the live rung, through the door that strangers use."""
+"""The reference nodes pass the live rung: all of it behind the exec door, a sample through ``--dial``."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from live_testees import cases_of, faults, free_places, judged, running
+from live_testees import cases_of, faults, free_places, judged, judged_exec, running
 
 from conformance.verdict import Verdict
 from dsdproto.registry import Role
@@ -20,17 +22,22 @@ LINK = (
     "goodbye",
 )
 SAMPLE = {
-    Role.VERIFIER: ("tree-random", "stop-token", "batch-on-a-link", "assign-vocabulary-digest", "verify-stale-prefix"),
     Role.DRAFTER: ("proposals-legal", "credit-5", "advance-off-path", "advance-unknown-node", "attach-method"),
     Role.LEADER: ("solo-warm", "drafters-mixed", "verdict-digest", "verifier-dies", "drafter-token-outside", "quorum"),
-    Role.VOTER: ("promise-again", "replaces-tail", "prepare-wrong-digest", "resume", "takeover-best-log"),
-    Role.CLIENT: ("whole-stream", "block-gap", "block-beyond-length", "resume-after-lost-link"),
 }
-"""A few cases of each kind; all of them run with ``-m slow``."""
+"""A few cases of each kind."""
+EXAMPLE = [sys.executable, "-m", "conformance.examples.python"]
+
+
+def test_the_reference_nodes_pass_rung_3() -> None:
+    results = judged_exec([*EXAMPLE, "--nodes", "reference_nodes.door"])
+    assert faults(results) == []
+    counts = Counter(result.outcome.verdict for result in results)
+    assert counts[Verdict.PASS] > 900 and counts[Verdict.PASS] >= len(results) - 2, counts
 
 
 @pytest.mark.parametrize("role", SAMPLE, ids=lambda role: role.name.lower())
-def test_a_sample(role: Role, tmp_path: Path) -> None:
+def test_a_sample_through_dial(role: Role, tmp_path: Path) -> None:
     cases = cases_of(role, *LINK, *SAMPLE[role])
     assert len(cases) == len(LINK) + len(SAMPLE[role]), "a case of the sample has another name now"
     listen = free_places(1)
@@ -40,10 +47,6 @@ def test_a_sample(role: Role, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("role", SAMPLE, ids=lambda role: role.name.lower())
-def test_all(role: Role, tmp_path: Path) -> None:
-    listen = free_places(4)
-    with running(role, tmp_path, listen=listen) as dial:
-        results = judged(dial, role, cases_of(role), listen=listen)
-    assert faults(results) == []
-    assert sum(r.outcome.verdict is Verdict.PASS for r in results) > 130
+def test_the_example_alone_passes_rung_3() -> None:
+    """Its own links and store, on asyncio."""
+    assert faults(judged_exec(EXAMPLE)) == []
