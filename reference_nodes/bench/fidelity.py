@@ -39,8 +39,8 @@ from reference_nodes.profile.record import StreamRecord, read_records, record_st
 from reference_nodes.profile.steps import DraftStepper, VerifyStepper, sampling_of
 
 LIVE_FILE = "fidelity-live.json"
-VERIFIER_GRID = Grid((1, 2, 3, 4, 6, 8, 12, 16), (1, 2, 4), (64, 192), (32, 64), 1)
-DRAFTER_GRID = Grid((1, 2, 4, 8), (1, 2, 4), (64, 192), (32, 64, 128), 1)
+VERIFIER_GRID = Grid((1, 2, 3, 4, 6, 9, 14), (1, 2, 4), (64, 160), (32, 64), 1)
+DRAFTER_GRID = Grid((1, 2, 4, 8), (1, 2, 4), (64, 160), (32, 64, 128), 1)
 WIDTH = 3
 WARM_UP_TOKENS = 8
 PREDICTIONS = 9

@@ -1,14 +1,16 @@
-"""``python -m reference_nodes.profile.load``: a process that computes one model's steps without a pause.
+"""``python -m reference_nodes.profile.load``: a process that computes one model's steps, on and off.
 
-A child of ``dsdp profile``: it says "ready" when it computes, and ends when its stdin closes, so also when its parent
-is killed. It uses one thread.
+A child of ``dsdp profile``. It reads "on" and "off" from stdin, a line each, and says so itself once it does. It ends
+when its stdin closes, so also when its parent is killed. It uses one thread, and runs in a session of its own as nodes
+do: where a system shares processors out by session, the two then get what a node each would get.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import signal
+import queue
 import subprocess
 import sys
 import threading
@@ -30,24 +32,35 @@ class Neighbour:
         command = [sys.executable, "-m", "reference_nodes.profile.load", role, model, target]
         self.model = model
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **ONE_THREAD}, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
+            text=True,
+            start_new_session=True,
         )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != "ready":
-            self.close()
-            raise ProfileError(f"the process that was to run {model} beside ended with {self._process.returncode}")
-        self.switch(False)
+        self._hear("ready")
 
     def switch(self, on: bool) -> None:
-        """Let it compute, or stand still. Raises :class:`ProfileError` if it has died."""
-        if self._process.poll() is not None:
-            raise ProfileError(f"the process that ran {self.model} beside ended with {self._process.returncode}")
-        self._process.send_signal(signal.SIGCONT if on else signal.SIGSTOP)
+        """Let it compute, or stand still; returns when it does. Raises :class:`ProfileError` if it has died."""
+        word = "on" if on else "off"
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            print(word, file=self._process.stdin, flush=True)
+        self._hear(word)
+
+    def _hear(self, word: str) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != word:
+            self.close()
+            code = self._process.returncode
+            raise ProfileError(f"the process that was to compute {self.model} beside ended (exit code {code})")
 
     def close(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.communicate()
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._process.communicate()
 
     def __enter__(self) -> Neighbour:
         return self
@@ -66,16 +79,24 @@ def main() -> None:
     args = parser.parse_args()
     stepper = load_stepper(args.role, args.model, args.target)
     stepper.step(ROWS[args.role], 1, CONTEXT)
-    ended = threading.Event()
-    threading.Thread(target=_watch, args=(ended,), daemon=True).start()
     print("ready", flush=True)
-    while not ended.is_set():
+    words: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(words,), daemon=True).start()
+    on = False
+    while True:
+        while not on or not words.empty():
+            word = words.get()
+            if not word:
+                return
+            on = word == "on"
+            print(word, flush=True)
         stepper.step(ROWS[args.role], 1, CONTEXT)
 
 
-def _watch(ended: threading.Event) -> None:
-    sys.stdin.read()
-    ended.set()
+def _read(words: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        words.put(line.strip())
+    words.put("")
 
 
 if __name__ == "__main__":
