@@ -109,6 +109,11 @@ class PlanWorld(FaultyWorld):
         """Every road, (from, to)."""
         return list(self._roads)
 
+    @property
+    def heap(self) -> list[tuple[float, int, Callable[..., None], tuple[Any, ...]]]:
+        """What is to come, the next first."""
+        return self._heap
+
     def go(self, horizon: float, progress: Callable[[float], None] | None = None) -> None:
         """Let things happen until ``horizon``, until :attr:`stopped`, or until there is nothing left."""
         heap, pop = self._heap, heappop
