@@ -43,7 +43,7 @@ class Report:
             "messages_per_cpu_second": round(messages / max(self.cpu, 1e-9)),
         }
         body = {"scenario": self.scenario.name, "seed": self.seed, "digest": self.digest}
-        return body | self.figures | self.extra | {"speed": speed}
+        return body | self.figures | self.extra | {"settings": _portable(self.scenario), "speed": speed}
 
 
 def _portable(scenario: Scenario) -> Any:
