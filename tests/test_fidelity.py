@@ -161,14 +161,16 @@ def test_a_prediction_serves_every_request_once(folder):
     seconds, rows = rows_of(folder, 0.0, 2)
     assert sorted(row.number for row in rows) == [0, 1, 2, 3]
     assert all((row.status, row.tokens, row.prompt) == ("done", 40, 30) for row in rows)
-    assert seconds == max(row.arrived + row.e2e for row in rows)
+    begin = min(row.arrived for row in rows)
+    assert begin > 0.0, "all of them were served once before, to learn from"
+    assert begin + seconds == pytest.approx(max(row.arrived + row.e2e for row in rows))
     assert rows_of(folder, 0.0, 2) == (seconds, rows), "the same files and seed give the same run"
 
 
 def test_no_more_clients_ask_than_there_are_requests(folder):
     _, rows = rows_of(folder, 0.0, 8, requests=3)
     assert sorted(row.number for row in rows) == [0, 1, 2]
-    assert [row.arrived for row in rows] == [0.0] * 3
+    assert len({row.arrived for row in rows}) == 1
 
 
 def test_distance_and_company_cost_time(folder):
@@ -257,6 +259,7 @@ def test_the_command_predicts_again(folder, capsys):
         (["--rtt", "-1"], "milliseconds"),
         (["--sessions", "0"], "at least 1"),
         (["--keep", "/nowhere"], "no such directory"),
+        (["--quick", "--sessions", "1,9"], "4 prompts are not enough for 9 sessions"),
     ],
 )
 def test_the_command_says_what_is_wrong(capsys, options, text):

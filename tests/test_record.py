@@ -9,6 +9,7 @@ from reference_nodes.backends.base import BackendError
 from reference_nodes.bench.cluster import contracts
 from reference_nodes.cli.main import main
 from reference_nodes.cli.options import Prompt
+from reference_nodes.cli.prompts import USUAL
 from reference_nodes.cli.texts import Vocabulary
 from reference_nodes.offers import load_drafter, load_verifier
 from reference_nodes.profile.record import (
@@ -168,7 +169,7 @@ def test_the_command_has_prompts_of_its_own(tmp_path, capsys):
     out = tmp_path / "r.jsonl"
     options = ["--model", TARGET, "--draft-model", "ngram", "-n", "4", "-t", "0.8", "--seed", "3", "-o", str(out)]
     assert main(["record", *options]) == 0
-    assert len(read_records(out)) == 5
+    assert len(read_records(out)) == len(USUAL)
     assert "first choice right" in capsys.readouterr().out.replace("first, second, ... choice", "first choice")
 
 

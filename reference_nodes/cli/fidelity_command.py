@@ -32,7 +32,7 @@ def add(kinds: Any) -> None:
     parser.add_argument("--model", "-m", default="smollm2", metavar="MODEL", help="target (default: %(default)s)")
     parser.add_argument("--draft-model", default="smollm2-draft", metavar="MODEL", help="(default: %(default)s)")
     parser.add_argument(
-        "--prompts", type=Path, metavar="FILE.jsonl", help='one {"prompt": "..."} a line (default: five of our own)'
+        "--prompts", type=Path, metavar="FILE.jsonl", help='one {"prompt": "..."} a line (default: eight of our own)'
     )
     parser.add_argument("--max-prompts", type=count(0), default=0, metavar="N", help="0: all (default)")
     parser.add_argument("--max-tokens", "-n", type=count(2), default=64, metavar="N", help="(default: %(default)s)")
@@ -51,7 +51,7 @@ def add(kinds: Any) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--keep", type=Path, metavar="DIR", help="leave profiles, record and live runs there")
     where.add_argument("--again", type=Path, metavar="DIR", help="measure nothing: predict anew from what --keep left")
-    parser.add_argument("--quick", action="store_true", help="three prompts of 32 tokens, each cell twice")
+    parser.add_argument("--quick", action="store_true", help="four prompts of 32 tokens, each cell twice")
     add_json(parser)
 
 
@@ -80,9 +80,12 @@ def run(args: argparse.Namespace) -> int:
     if args.max_prompts:
         prompts = prompts[: args.max_prompts]
     if args.quick:
-        prompts, args.max_tokens, args.repeat = prompts[:3], min(args.max_tokens, 32), min(args.repeat, 2)
+        prompts, args.max_tokens, args.repeat = prompts[:4], min(args.max_tokens, 32), min(args.repeat, 2)
     if args.keep is not None and not args.keep.is_dir():
         raise UsageError(f"--keep {args.keep}: there is no such directory")
+    most = max(args.sessions)
+    if args.again is None and len(prompts) < most:
+        raise UsageError(f"{len(prompts)} prompts are not enough for {most} sessions at once: one each at least")
     if args.again is None:
         ensure_model(args.model)
     with log_directory(None) as logs:

@@ -30,7 +30,7 @@ def add(parsers: Any) -> None:
     parser.add_argument("--model", "-m", default="smollm2", metavar="MODEL", help="target (default: %(default)s)")
     parser.add_argument("--draft-model", default="smollm2-draft", metavar="MODEL", help="(default: %(default)s)")
     parser.add_argument(
-        "--prompts", type=Path, metavar="FILE.jsonl", help='one {"prompt": "..."} a line (default: five of our own)'
+        "--prompts", type=Path, metavar="FILE.jsonl", help='one {"prompt": "..."} a line (default: eight of our own)'
     )
     parser.add_argument("--max-prompts", type=count(0), default=0, metavar="N", help="0: all (default)")
     parser.add_argument(
