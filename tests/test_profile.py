@@ -173,12 +173,14 @@ class Counting:
     def __init__(self):
         self.busy = False
         self.asked = []
+        self.prefilled = 0
 
     def step(self, rows, sessions, context):
         self.asked.append((rows, sessions, context, self.busy))
         return 0.01 * rows * (2 if self.busy else 1)
 
     def prefill(self, positions, context):
+        self.prefilled += 1
         return 0.001 * positions * (2 if self.busy else 1)
 
     def switch(self, on):
@@ -199,10 +201,13 @@ def test_every_cell_is_measured_alone_and_beside_in_turn():
     assert [part.seconds[1] for part in profile.prefill] == [0.004, 0.004]
     assert [part.seconds[1] for part in profile.beside_prefill] == [0.008, 0.008]
     assert profile.overhead == 0.0005
-    # Interleaved: the second sample of a cell comes after every other cell's first.
-    timed = stepper.asked[len(SMALL.steps) :]
-    half = len(SMALL.steps)
-    assert [each[3] for each in timed[: 2 * half]] == [False] * half + [True] * half
+    # Interleaved: no cell is taken twice before every other has been, and one step after each switch does not count.
+    size = len(SMALL.steps)
+    rounds = stepper.asked[size:]
+    assert [each[3] for each in rounds] == ([False] * size + [True] * size) * 3
+    for begin in range(0, len(rounds), size):
+        assert len({each[:3] for each in rounds[begin : begin + size]}) == size
+    assert stepper.prefilled == len(SMALL.prefills) * 7 + 6
 
 
 def test_quantiles():

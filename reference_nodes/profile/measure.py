@@ -18,6 +18,8 @@ from reference_nodes.profile.steps import Stepper
 Report = Callable[[str, int, int], None]
 """Takes a stage, how much of it is done, and of how much."""
 Cell = tuple[str, tuple[int, ...]]
+STRIDE = 7
+"""Cells by which a round begins later than the one before."""
 
 
 class Beside(Protocol):
@@ -35,6 +37,7 @@ class Sampler:
         self.stepper = stepper
         self.grid = grid
         self.neighbour = neighbour
+        self._rounds = 0
         self._samples: dict[tuple[bool, Cell], list[float]] = defaultdict(list)
         self._cells: list[Cell] = [("step", cell) for cell in grid.steps]
         self._cells += [("prefill", cell) for cell in grid.prefills]
@@ -59,10 +62,15 @@ class Sampler:
             for busy in (False,) if self.neighbour is None else (False, True):
                 if self.neighbour is not None:
                     self.neighbour.switch(busy)
-                for kind, cell in self._cells:
+                # The first step after something else had the processor's caches is no typical one.
+                self._take(*self._cells[-1])
+                # Each round begins elsewhere: no cell always comes after the same one.
+                start = self._rounds * STRIDE % len(self._cells)
+                for kind, cell in self._cells[start:] + self._cells[:start]:
                     self._samples[busy, (kind, cell)].append(self._take(kind, cell))
                     done += 1
                     report(done)
+            self._rounds += 1
         finally:
             if self.neighbour is not None:
                 self.neighbour.switch(False)
