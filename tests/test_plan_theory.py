@@ -104,6 +104,15 @@ def test_tokens_per_round_are_the_closed_form(acceptance: float, size: int) -> N
     assert report["speculation.tokens_per_round"] == pytest.approx(tokens_per_round(acceptance, size), rel=WITHIN)
 
 
+def test_a_window_is_full_however_unlikely_its_drafts() -> None:
+    table = scenario(0.3, 4, 100)
+    table["drafting"] = {"width": 1}
+    report = run(parse(table))
+    # All but the last rounds of an answer have four drafts, and nobody waits for drafts that never come.
+    assert report["speculation.nodes_per_round"] > 3.9
+    assert report["latency.itl.max"] < 2 * (RTT + 4 * DRAFT + VERIFY)
+
+
 def test_time_per_token_is_a_round_over_its_tokens() -> None:
     for acceptance, size in ((0.6, 2), (0.8, 4), (0.95, 8)):
         report = planned(acceptance, size, 600, per_row=0.001)

@@ -23,12 +23,14 @@ from reference_nodes.simulator.plan.luck import stream
 from reference_nodes.simulator.plan.measure import Meter
 from reference_nodes.simulator.plan.oracle import VOCABULARY, DraftOracle
 from reference_nodes.simulator.plan.policies import batcher, window_policy
-from reference_nodes.simulator.plan.scenario import Group, Scenario
+from reference_nodes.simulator.plan.scenario import Group, Optimum, Scenario, Static, Threshold
 from reference_nodes.simulator.plan.shelf import LedgerShelf
 from reference_nodes.simulator.plan.world import Execute, PlanNode, PlanWorld
 
 ROLES = {role.name.lower(): role for role in Role}
 TARGET = "target"
+USUAL_FLOOR = 48
+NO_FLOOR = 1 << 20
 
 
 @dataclass(slots=True)
@@ -151,7 +153,7 @@ class Fleet:
                         sessions_per_job=drafting.sessions_per_job,
                         expansions=drafting.expansions,
                         width=drafting.width,
-                        floor=drafting.floor,
+                        floor=drafting.floor or _floor(self.scenario.window),
                         sibling_floor=drafting.sibling_floor,
                         max_sessions=drafting.max_sessions,
                     )
@@ -202,6 +204,11 @@ class Fleet:
             luck = stream("drafter", self.seed, name, life)
             out[Role.DRAFTER] = DraftExecutor(model, self._oracles[group.draft_model], luck, meter).run
         return out
+
+
+def _floor(window: object) -> int:
+    """A window that waits for a number of drafts waits in vain for those that its drafter finds too unlikely."""
+    return NO_FLOOR if isinstance(window, Static | Threshold | Optimum) else USUAL_FLOOR
 
 
 def _hello(name: str, roles: tuple[Role, ...], models: tuple[ModelOffer, ...], life: int) -> Hello:

@@ -290,7 +290,9 @@ class Drafting:
     sessions_per_job: Number = 8
     max_sessions: Number = 32
     """of one drafter"""
-    floor: Count = 48
+    floor: Count = 0
+    """paths less likely than 2^(-floor/16) are not drafted; 0: what suits the window, 48 or, where it waits until it is
+    full (static, threshold, optimum), none"""
     sibling_floor: Count = 32
 
 
