@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
-from reference_nodes.cli import sim_explore, sim_plan, sim_sweep
+from reference_nodes.cli import sim_explore, sim_paper, sim_plan, sim_sweep
 from reference_nodes.cli.options import UsageError, add_command, add_json, count
 from reference_nodes.simulator.examples import EXAMPLES, example_chart, page
 from reference_nodes.simulator.mutants import MUTANTS, planted
@@ -42,6 +42,7 @@ def add(parsers: Any) -> None:
     _add_run(kinds)
     sim_plan.add_list(kinds)
     sim_sweep.add(kinds)
+    sim_paper.add(kinds)
     charts = add_command(
         kinds,
         "chart",

@@ -41,14 +41,14 @@ def partner(results: dict[Cell, Result], cell: Cell, policy: str) -> Cell | None
 
 
 def outcome(results: dict[Cell, Result], quick: bool, seed: int) -> dict[str, Any]:
-    """Everything, as plain JSON. At the top: each policy's ratios in the mean over the main grid."""
+    """Everything, as plain JSON. At the top: each policy's ratios over the main grid."""
     near = [cell for cell in main_grid(quick) if cell in results]
     far = [cell for cell in far_grid(quick) if cell in results]
     body: dict[str, Any] = {"quick": quick, "seed": seed, "scale": _scale(quick)}
     for over in ("static4", "awc", "alone"):
         for figure in FIGURES:
-            means = {policy: _mean(results, near, policy, f"{figure}_over_{over}") for policy in POLICIES}
-            body[f"{figure}_over_{over}"] = {policy: value for policy, value in means.items() if value is not None}
+            found = {policy: _total(results, near, policy, over, figure) for policy in POLICIES if policy != over}
+            body[f"{figure}_over_{over}"] = {policy: value for policy, value in found.items() if value is not None}
     body["at_80_ms"] = {cell.policy: ratios(results, cell) for cell in far}
     body["claims"] = claims(results, quick)
     body["cells"] = [_cell(results, cell) for cell in results]
@@ -60,10 +60,15 @@ def _scale(quick: bool) -> dict[str, Any]:
     return {"targets": scale.targets, "seconds": scale.seconds, "warmup": scale.warmup}
 
 
-def _mean(results: dict[Cell, Result], cells: list[Cell], policy: str, key: str) -> float | None:
-    values = [ratios(results, cell).get(key) for cell in cells if cell.policy == policy]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _total(results: dict[Cell, Result], cells: list[Cell], policy: str, over: str, figure: str) -> float | None:
+    """Sum over sum: a cell where the other has next to nothing must not decide alone."""
+    own = other = 0.0
+    for cell in cells:
+        beside = partner(results, cell, over)
+        if cell.policy == policy and beside is not None:
+            own += getattr(results[cell], figure)
+            other += getattr(results[beside], figure)
+    return own / other if other else None
 
 
 def _cell(results: dict[Cell, Result], cell: Cell) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def judged(results: dict[Cell, Result], quick: bool) -> list[Judged]:
     for claim in inputs.CLAIMS:
         seen = _seen(results, near, claim.policy, f"{claim.figure}_over_{claim.over}")
         low, high = claim.low - inputs.ROUNDING, claim.high + inputs.ROUNDING
-        wanted = f"{claim.low:.2f} to {claim.high:.3g}"
+        wanted = f"{claim.low:.2f} to {claim.high:.4g}"
         out += _judge(claim.text, wanted, seen, [low <= value <= high for value in seen])
     for aim in inputs.AIMS:
         seen = _seen(results, far if aim.far else near, "ours", f"{aim.figure}_over_{aim.over}")

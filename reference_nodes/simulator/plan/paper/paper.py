@@ -81,32 +81,32 @@ def result_of(report: Report, label: str, cpu: float = 0.0) -> Result:
 
 
 def main_grid(quick: bool) -> list[Cell]:
-    """Fleet x RTT x policy; the target alone does not depend on the link."""
-    fleets = inputs.DRAFTERS
-    cells = []
-    for drafters in fleets:
-        for rtt in inputs.RTTS:
-            if quick and (drafters, rtt) == (fleets[-1], inputs.RTTS[-1]):
-                continue
-            cells += [Cell(drafters, rtt, policy) for policy in POLICIES if policy != "alone"]
-        cells.append(Cell(drafters, inputs.RTTS[0], "alone"))
-    return cells
+    """Fleet x RTT x policy; the target alone once for each fleet: a link only delays its first token."""
+    first, last = inputs.RTTS[0], inputs.RTTS[-1]
+    return [
+        Cell(drafters, rtt, policy)
+        for drafters in inputs.DRAFTERS
+        for rtt in inputs.RTTS
+        for policy in POLICIES
+        if (policy != "alone" or rtt == first)
+        and not (quick and rtt == last != first and drafters == inputs.DRAFTERS[-1] != inputs.DRAFTERS[0])
+    ]
 
 
 def far_grid(quick: bool) -> list[Cell]:
-    """80 ms away, against the target alone."""
-    policies = ("alone", "static4", "awc", "ours")
-    return [Cell(inputs.DRAFTERS[0], inputs.FAR, policy) for policy in policies]
+    """80 ms away. --quick takes the target alone from the main grid."""
+    cells = [Cell(inputs.DRAFTERS[0], inputs.FAR, policy) for policy in ("static4", "awc", "ours")]
+    return cells if quick else [Cell(inputs.DRAFTERS[0], inputs.FAR, "alone"), *cells]
 
 
 def serving_grid(quick: bool) -> list[Cell]:
     """Routers x batchers, at the first fleet and RTT."""
-    policies = ("ours",) if quick else ("static4", "awc", "ours")
     return [
         Cell(inputs.DRAFTERS[0], inputs.RTTS[0], policy, router, batcher)
-        for policy in policies
+        for policy in (("ours",) if quick else ("static4", "awc", "ours"))
         for router in ROUTERS
         for batcher in BATCHERS
+        if not quick or batcher == "fifo" or router == "shortest-queue"
     ]
 
 

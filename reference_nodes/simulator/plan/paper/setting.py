@@ -33,8 +33,8 @@ class Scale:
         return of_the_paper * self.targets // inputs.TARGETS
 
 
-FULL = Scale(inputs.TARGETS, 40.0, 10.0)
-QUICK = Scale(2, 14.0, 4.0)
+FULL = Scale(inputs.TARGETS, 20.0, 6.0)
+QUICK = Scale(2, 10.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True)

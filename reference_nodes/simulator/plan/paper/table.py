@@ -50,7 +50,7 @@ def _main(results: dict[Cell, Result], quick: bool) -> list[str]:
         if cell not in results:
             continue
         title = f"{cell.drafters} drafters, RTT {cell.rtt * 1e3:g} ms"
-        if title != shown and cell.policy != "alone":
+        if title != shown:
             lines.append(title)
             shown = title
         lines.append(_row(results, cell))
