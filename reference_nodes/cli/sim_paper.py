@@ -21,7 +21,7 @@ def add(kinds: Any) -> None:
         "Run the set-up of the DSD paper (arXiv 2511.21669) on the protocol's own machines: 20 targets, 600 and 1,000 "
         "drafters, RTT 10 and 30 ms, fixed, dynamic and learned windows and our default, three routers, two batchers; "
         "and 80 ms against the target alone. Latencies and acceptance are inputs, printed with the result. The whole "
-        "takes hours of processor time, --quick a minute or two with a tenth of the fleet.",
+        "takes about an hour and a half of processor time, --quick less than two minutes with a tenth of the fleet.",
         "dsdp sim paper --quick\ndsdp sim paper --quick --json\ndsdp sim paper --jobs 2 > paper.txt",
     )
     parser.add_argument("--quick", action="store_true", help="2 targets in place of 20, shorter, fewer cells")

@@ -1,6 +1,6 @@
 """Trains the predictor of the paper's adaptive window controller::
 
-    python -m reference_nodes.simulator.plan.paper.train_awc [--settings 40] [--seconds 5] [--out awc.json]
+    python -m reference_nodes.simulator.plan.paper.train_awc [--settings 60] [--seconds 4] [--out awc.json]
 
 Labels come from the planner: in each of a number of drawn settings (acceptance, RTT, load, step times) every fixed
 window from 2 to 12 and the target alone are run, and the window with the most tokens a second is the label of all
@@ -34,7 +34,7 @@ SIZES = (ALONE, *range(2, 13))
 PER_SESSION = 4
 """Every so many rounds a state is kept."""
 HIDDEN = 16
-EPOCHS = 400
+EPOCHS = 150
 HELD_OUT = 5
 """One setting in so many is kept for judging."""
 
@@ -244,8 +244,8 @@ def judged(fit: list[Labelled], held: list[Labelled], body: dict[str, Any]) -> d
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", type=int, default=40, help="operating points to sweep (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="simulated, of each run (default: %(default)s)")
+    parser.add_argument("--settings", type=int, default=60, help="operating points to sweep (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="simulated, of each run (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go (default: in this package)")
     args = parser.parse_args(argv)
     labelled = []
