@@ -98,13 +98,11 @@ def judged(results: dict[Cell, Result], quick: bool) -> list[Judged]:
     out = []
     for claim in inputs.CLAIMS:
         seen = _seen(results, near, claim.policy, f"{claim.figure}_over_{claim.over}")
-        low, high = claim.low - inputs.ROUNDING, claim.high + inputs.ROUNDING
         wanted = f"{claim.low:.2f} to {claim.high:.4g}"
-        out += _judge(claim.text, wanted, seen, [low <= value <= high for value in seen])
+        out += _judge(claim.text, wanted, seen, [claim.low <= value <= claim.high for value in seen])
     for aim in inputs.AIMS:
         seen = _seen(results, far if aim.far else near, "ours", f"{aim.figure}_over_{aim.over}")
-        least = aim.least - (inputs.ROUNDING if aim.least == 1.0 else 0.0)
-        out += _judge(aim.text, f"{aim.least:.2f} or more", seen, [value >= least for value in seen])
+        out += _judge(aim.text, f"{aim.least:.2f} or more", seen, [value >= aim.least for value in seen])
     return out
 
 

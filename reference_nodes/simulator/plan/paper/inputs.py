@@ -69,14 +69,13 @@ class Claim:
     text: str
     low: float
     high: float
-    """the claimed range of the ratio; agreement is to lie in it, ``ROUNDING`` aside"""
+    """the claimed range of the ratio; agreement is to lie in it"""
     figure: str
     """key of :func:`..compare.ratios`, without what it is over"""
     policy: str
     over: str
 
 
-ROUNDING = 0.01
 CLAIMS = (
     Claim("AWC: throughput over window 4, up to +9.7 %", 1.0, 1.097, "throughput", "awc", "static4"),
     Claim("AWC: speed-up over window 4, up to 1.1x", 1.0, 1.10, "speed", "awc", "static4"),
