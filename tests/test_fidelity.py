@@ -125,6 +125,17 @@ def test_the_slowdown_is_what_was_measured_beside():
     assert Table(Profile("verifier", "m", {}, beside, (), {}, "d", alone)).slowdown == 1.0, "never faster"
 
 
+def test_few_rows_may_suffer_more_than_many():
+    alone = (step(1, 1, 8, 0.01), step(9, 1, 8, 0.05))
+    beside = (step(1, 1, 8, 0.02), step(9, 1, 8, 0.05))
+    table = Table(Profile("verifier", "m", {}, alone, (), {}, "d", beside))
+    assert table.slowdown_of(1, 1, 8) == pytest.approx(2.0)
+    assert table.slowdown_of(5, 1, 8) == pytest.approx(0.035 / 0.03)
+    assert table.slowdown_of(9, 1, 8) == 1.0
+    assert table.slowdown_of(0, 0, 64) == table.slowdown == pytest.approx(1.5), "a prompt: what is typical"
+    assert Table(Profile("verifier", "m", {}, alone, ())).slowdown_of(1, 1, 8) == 1.0
+
+
 def test_noise_never_makes_more_rows_cheaper():
     assert rising([(1, 3.0), (2, 1.0), (3, 2.0), (4, 5.0)]) == [(1, 2.0), (2, 2.0), (3, 2.0), (4, 5.0)]
     assert at([(0.0, 1.0), (1.0, 3.0)], -5.0) == 1.0
@@ -186,7 +197,7 @@ def test_contention_costs_time(folder):
     beside = [each | {"seconds": [2 * value for value in each["seconds"]]} for each in profile["steps"]]
     profile["beside"] = {"model": "d", "steps": beside, "prefill": []}
     (folder / VERIFIER_FILE).write_text(json.dumps(profile))
-    assert Setting(folder, 0.0).slowdown[Role.VERIFIER] == 2.0
+    assert Setting(folder, 0.0).tables[Role.VERIFIER].slowdown == 2.0
     assert rows_of(folder, 0.0, 1)[0] > 1.1 * fast
 
 

@@ -39,7 +39,7 @@ from reference_nodes.profile.record import StreamRecord, read_records, record_st
 from reference_nodes.profile.steps import DraftStepper, VerifyStepper, sampling_of
 
 LIVE_FILE = "fidelity-live.json"
-VERIFIER_GRID = Grid((1, 2, 3, 4, 6, 9, 14), (1, 2, 4), (64, 160), (32, 64), 1)
+VERIFIER_GRID = Grid((1, 2, 3, 4, 6, 9, 14, 40), (1, 2, 4), (64, 160), (32, 64), 1)
 DRAFTER_GRID = Grid((1, 2, 4, 8), (1, 2, 4), (64, 160), (32, 64, 128), 1)
 WIDTH = 3
 WARM_UP_TOKENS = 8
@@ -196,7 +196,7 @@ def report(
         "temperature": records[0].temperature,
         "repeat": about.get("repeat"),
         "base_rtt_ms": round(1e3 * setting.base_rtt, 3),
-        "slowdown_beside": {role.name.lower(): round(factor, 3) for role, factor in setting.slowdown.items()},
+        "slowdown_beside": {role.name.lower(): round(each.slowdown, 3) for role, each in setting.tables.items()},
         "load_average": about.get("load_average"),
         "cells": documents,
         "mean_error": {name: round(statistics.mean(values), 4) for name, values in errors.items()},

@@ -93,27 +93,32 @@ class SharingNode(PlanNode):
     """A node whose jobs take as long as its machine lets them."""
 
     home: SharedMachine = field(kw_only=True)
-    slowdown: dict[Role, float] = field(kw_only=True)
-    """by role, beside another job"""
+    tables: dict[Role, Table] = field(kw_only=True)
+    """what jobs of a role suffer beside another"""
 
     def _begin(self, effect: Compute) -> None:
         self.running += 1
-        role = effect.job[0]
-        result, took = self.execute[role](effect.work)
+        role, work = effect.job[0], effect.work
+        result, took = self.execute[role](work)
+        if role is Role.VERIFIER:
+            items, rows = work.score, result.rows
+        else:
+            items, rows = work.expand, sum(len(item.nodes) for item in work.expand)
+        slowdown = self.tables[role].slowdown_of(rows, len(items), sum(len(item.prefix) for item in items))
         done = Computed(effect.job, result)
-        self.home.begin(_Job(self, done, self.life, took, took, self.world.now, self.slowdown[role]))
+        self.home.begin(_Job(self, done, self.life, took, took, self.world.now, slowdown))
 
 
 @dataclass(slots=True)
 class SharingFleet(Fleet):
     """The nodes of a scenario, all on one machine."""
 
-    slowdown: dict[Role, float] = field(kw_only=True)
+    tables: dict[Role, Table] = field(kw_only=True)
     shared: SharedMachine = field(default_factory=SharedMachine)
 
     def _add(self, group: Group, name: str) -> None:
         machine, execute = self._machine(group, name, 0), self._executors(group, name, 0)
-        node = SharingNode(name, machine, slots=group.slots, execute=execute, home=self.shared, slowdown=self.slowdown)
+        node = SharingNode(name, machine, slots=group.slots, execute=execute, home=self.shared, tables=self.tables)
         if "leader" in group.roles:
             self.leaders.append(name)
         self.world.add(node)
@@ -153,10 +158,10 @@ class Setting:
     """seconds of a PING over the link while nothing runs and nothing is added"""
 
     @property
-    def slowdown(self) -> dict[Role, float]:
-        """How many times as long a step takes beside the other model's. Raises ProfileError."""
+    def tables(self) -> dict[Role, Table]:
+        """The profiles as functions. Raises ProfileError."""
         files = {Role.VERIFIER: VERIFIER_FILE, Role.DRAFTER: DRAFTER_FILE}
-        return {role: Table(load_profile(self.folder / name)).slowdown for role, name in files.items()}
+        return {role: Table(load_profile(self.folder / name)) for role, name in files.items()}
 
 
 def scenario_of(setting: Setting, added_rtt: float, sessions: int, seed: int) -> Scenario:
@@ -198,7 +203,7 @@ def predict(
     """
     scenario = scenario_of(setting, added_rtt, min(sessions, requests), seed)
     meter = Meter(scenario.slo)
-    fleet = SharingFleet(scenario, seed, meter, slowdown=setting.slowdown)
+    fleet = SharingFleet(scenario, seed, meter, tables=setting.tables)
     fleet.build()
     _serve(fleet, meter, requests, 0, lambda row: None)
     return _serve(fleet, meter, requests, requests, lambda row: on_row(replace(row, number=row.number - requests)))

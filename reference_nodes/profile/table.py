@@ -33,7 +33,8 @@ class Table:
         self._prefill = _Prefills(profile.prefill)
         self._low, self._high = _spread(profile.steps) if spread else (1.0, 1.0)
         self.slowdown = _slowdown(profile.steps, profile.beside_steps)
-        """how many times as long a step takes while the other model computes on the same machine; 1: not measured"""
+        """how many times as long a typical step takes while the other model computes beside it; 1: not measured"""
+        self._beside = _Surface(profile.beside_steps) if profile.beside_steps else None
 
     def seconds(
         self, rows: int, sessions: int, context_tokens: int, prefill_positions: int, luck: Callable[[], float]
@@ -54,6 +55,17 @@ class Table:
         if self._low != self._high:
             took *= self._factor(luck())
         return took * self._scale
+
+    def slowdown_of(self, rows: int, sessions: int, context_tokens: int) -> float:
+        """How many times as long such a step takes while the other model computes on the same machine, at least 1.
+
+        Few rows wait for memory, which two models share, and many for the processor, which each has to itself.
+        """
+        if self._beside is None or not sessions:
+            return self.slowdown
+        alone = self._surface.seconds(rows, sessions, context_tokens / sessions)
+        beside = self._beside.seconds(rows, sessions, context_tokens / sessions)
+        return max(beside / alone, 1.0) if alone else self.slowdown
 
     def _factor(self, u: float) -> float:
         """Quantile ``u`` of a step's time relative to its median, straight through the measured deciles."""
