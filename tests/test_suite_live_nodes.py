@@ -29,6 +29,7 @@ SAMPLE = {
 EXAMPLE = [sys.executable, "-m", "conformance.examples.python"]
 
 
+@pytest.mark.slow
 def test_the_reference_nodes_pass_rung_3() -> None:
     results = judged_exec([*EXAMPLE, "--nodes", "reference_nodes.door"])
     assert faults(results) == []
