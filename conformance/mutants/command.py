@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from conformance.report.make import version
 from conformance.report.model import plain
 
 PASSED, FAILED = 0, 1
+JOBS = max(1, min(8, os.cpu_count() or 1))
 ABOUT = """\
 The suite against itself: nodes that are broken on purpose, each of which has to be found out by the cases that are
 meant for it, and nodes that are odd but legal, which have to pass. The unchanged node has to pass all of these cases,
@@ -44,7 +46,8 @@ def add(verbs: Any) -> None:
     parser.add_argument("--list", action="store_true", dest="show", help="what there is, and what it is meant to show")
     parser.add_argument("--seed", type=int, default=1, help="for all randomness (default: %(default)s)")
     parser.add_argument("--patience", type=float, default=1.0, metavar="X", help="factor on every time limit")
-    parser.add_argument("--jobs", type=int, default=3, metavar="N", help="nodes at one time (default: %(default)s)")
+    many = "nodes at one time (default: one for each core, here %(default)s)"
+    parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=many)
     parser.add_argument("--json", action="store_true", help="the result on standard output, for programs")
     parser.add_argument("--html", type=Path, metavar="FILE", help="the kill matrix as a page of its own")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")

@@ -55,6 +55,8 @@ ODD = (
          Patch("dsdproto.roles.leader", "    trie_nodes: int = 256\n", "    trie_nodes: int = 24\n"),
          Patch("dsdproto.roles.leader", "    max_ahead: int = 64\n", "    max_ahead: int = 12\n"))),
     Odd("leader-byte-by-byte", "puts every byte into a TLS record of its own", ("F-4",), "leader", (BYTE_BY_BYTE,)),
+    Odd("leader-gathers", "has several rounds voted on together, and waits long for them", ("Q-36",), "leader",
+        (Patch("dsdproto.roles.leader", "    gather_for: float = 0.1\n", "    gather_for: float = 0.6\n"),), ("voter",)),
     Odd("voter-slow", "takes its time to store what it says", ("Q-20",), "voter",
         (Patch("dsdproto.roles.voter", "    suspect_after: float = 0.3\n", "    suspect_after: float = 0.6\n"),), ("leader",)),
     Odd("client-plain", "offers no optional feature", ("C-8", "S-18"), "client", (NO_FEATURES,)),
