@@ -111,6 +111,7 @@ class Ballot:
             if member.key == key:
                 member.key = member.report = member.waiting = None
                 member.untold = False
+                member.sent = 0  # on its next channel it is caught up first (clause Q-33)
 
     def by_key(self, key: Key) -> Member:
         """The member behind an open channel."""
