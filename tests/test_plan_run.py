@@ -136,6 +136,33 @@ def test_adaptive_window_is_no_slower_than_the_target_alone() -> None:
     assert adaptive["throughput.tokens_per_second"] > 1.5 * alone["throughput.tokens_per_second"]
 
 
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"kind": "threshold", "size": 2},
+        {"kind": "optimum", "draft": 0.005, "fixed": 0.01},
+        {"kind": "awc", "rtt": 0.01},
+        {"kind": "static", "size": 4, "ahead": 8},
+    ],
+)
+def test_every_kind_of_window_drafts_and_beats_the_target_alone(window: dict[str, Any]) -> None:
+    report = run(parse(small(window=window)))
+    assert report["speculation.tokens_per_round"] > 1.5
+    assert report["latency.tpot.mean"] < 0.03
+
+
+@pytest.mark.parametrize("batching", ["fifo", "length-aware", "fair"])
+@pytest.mark.parametrize("routing", ["random", "shortest-queue", "goodput"])
+def test_every_router_and_batcher_serves_all(routing: str, batching: str) -> None:
+    table = small(duration=6.0, routing={"kind": routing, "view": "fleet"}, batching={"kind": batching}, drain=20.0)
+    table["group"][0]["count"] = 2
+    table["workload"] = {"kind": "poisson", "rate": 4.0, "prompt": 16, "output": 30}
+    rows: list[Any] = []
+    report = run(parse(table), on_row=rows.append)
+    assert report["requests.done"] == report["requests.arrived"] > 10
+    assert {row.leader for row in rows} == {"target-0", "target-1"}
+
+
 def test_refused_requests_are_counted_as_refused() -> None:
     workload = {"kind": "poisson", "rate": 10.0, "prompt": 8, "output": 200}
     report = run(parse(small(workload=workload, verifying={"max_sessions": 2, "leader_sessions": 2})))

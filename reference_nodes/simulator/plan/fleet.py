@@ -23,7 +23,7 @@ from reference_nodes.simulator.plan.luck import stream
 from reference_nodes.simulator.plan.measure import Meter
 from reference_nodes.simulator.plan.oracle import VOCABULARY, DraftOracle
 from reference_nodes.simulator.plan.policies import batcher, window_policy
-from reference_nodes.simulator.plan.scenario import Group, Optimum, Scenario, Static, Threshold
+from reference_nodes.simulator.plan.scenario import Awc, Group, Optimum, Scenario, Static, Threshold
 from reference_nodes.simulator.plan.shelf import LedgerShelf
 from reference_nodes.simulator.plan.world import Execute, PlanNode, PlanWorld
 
@@ -208,7 +208,7 @@ class Fleet:
 
 def _floor(window: object) -> int:
     """A window that waits for a number of drafts waits in vain for those that its drafter finds too unlikely."""
-    return NO_FLOOR if isinstance(window, Static | Threshold | Optimum) else USUAL_FLOOR
+    return NO_FLOOR if isinstance(window, Static | Threshold | Optimum | Awc) else USUAL_FLOOR
 
 
 def _hello(name: str, roles: tuple[Role, ...], models: tuple[ModelOffer, ...], life: int) -> Hello:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dsdproto.policy import batching, routing, windows
-from reference_nodes.simulator.plan.scenario import Adaptive, Batching, Optimum, Routing, Static, Threshold, Window
+from reference_nodes.simulator.plan.scenario import Adaptive, Awc, Batching, Optimum, Routing, Static, Threshold, Window
 
 
 class OwnWindow(Protocol):
@@ -30,6 +30,11 @@ def window_policy(given: Window | OwnWindow) -> Callable[[], windows.WindowPolic
             return lambda: windows.Optimum(
                 ahead=given.ahead, patience=given.patience, draft=given.draft, fixed=given.fixed, most=given.most
             )
+        case Awc():
+            from reference_nodes.simulator.plan.paper.awc import load_net
+
+            predict = load_net()
+            return lambda: windows.Awc(ahead=given.ahead, patience=given.patience, predict=predict, rtt=given.rtt)
         case _:
             return given.maker()
 

@@ -256,7 +256,18 @@ class Optimum:
     patience: Positive = 5.0
 
 
-Window = Adaptive | Static | Threshold | Optimum
+@dataclass(frozen=True, slots=True)
+class Awc:
+    """The DSD paper's adaptive window controller, with the weights that :mod:`.paper` trained for it."""
+
+    kind: ClassVar[str] = "awc"
+    rtt: Seconds
+    """what the controller is told of the link"""
+    ahead: Count = 0
+    patience: Positive = 5.0
+
+
+Window = Adaptive | Static | Threshold | Optimum | Awc
 
 
 @dataclass(frozen=True, slots=True)
