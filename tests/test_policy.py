@@ -69,6 +69,24 @@ def test_cost_model_is_defined_from_the_start_and_follows_a_change():
     assert model.curve(8)[4] == pytest.approx(0.08, rel=0.1)
 
 
+def test_rows_get_a_price_while_requests_queue_and_lose_it_when_none_does():
+    model = CostModel()
+    for _ in range(400):
+        model.shared(4, 16, 0.02, 0.02)
+    dear = model.price
+    assert 0.02 < dear <= 2 * 0.02
+    assert model.crowd == pytest.approx(7 / 8, abs=0.01), "a quarter of the rows of half of the time is its own"
+    for _ in range(8000):
+        model.shared(4, 4, 0.0, 0.02)
+    assert model.price == 0.0 and model.crowd < 0.01
+
+
+def test_a_verdict_without_times_teaches_no_price():
+    model = CostModel()
+    model.shared(4, 0, 0.5, 0.0)
+    assert model.price == model.crowd == 0.0
+
+
 @pytest.mark.parametrize("rate", [0.05, 0.5, 0.95])
 def test_acceptance_is_learned_whatever_the_drafter_claims(rate):
     estimator = AcceptanceEstimator()

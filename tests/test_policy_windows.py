@@ -30,6 +30,8 @@ def outlook(nodes: int = 0, **changed: object) -> Outlook:
         "reach": [0.8**n for n in range(1, nodes + 1)],
         "seconds": [0.02 + 0.001 * rows for rows in range(nodes + 2)],
         "overhead": 0.0,
+        "price": 0.0,
+        "crowd": 0.0,
         "arrivals": (),
         "drafters": 1,
         "room": 100,
@@ -158,3 +160,11 @@ def test_the_adaptive_policy_waits_only_where_that_pays():
     assert policy.choose(outlook(0, arrivals=(late,))) == Choice(0)
     assert policy.choose(outlook(0, arrivals=(soon,), waited=True)) == Choice(0)
     assert policy.choose(outlook(0, arrivals=(soon,), rounds=0)) == Choice(0)
+    assert policy.choose(outlook(0, arrivals=(soon,), crowd=0.9)) == Choice(0)
+
+
+def test_the_adaptive_policy_takes_less_where_rows_are_dear_to_others():
+    policy = Adaptive()
+    counts = [policy.choose(outlook(8, price=price)).count for price in (0.0, 0.002, 0.01, 0.1)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] == 8 and counts[-1] == 0

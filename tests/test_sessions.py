@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dsdproto.registry import ErrorCode, Finish, Role
 from dsdproto.roles.client import Completed, Failed
 from dsdproto.roles.leader import LeaderConfig
+from dsdproto.roles.verifier import Verifier
 from dsdproto.wire.messages import Propose, Verdict
 
 SAMPLINGS = [
@@ -95,6 +96,19 @@ def test_four_sessions_share_forwards():
     verifier = next(m for m in cluster.world.nodes["target"].machine.roles.values() if hasattr(m, "counters"))
     assert verifier.counters.verdicts == rounds
     assert verifier.counters.forwards < 0.6 * rounds
+
+
+def test_sessions_of_a_leader_on_the_very_node_share_every_forward():
+    cluster = Cluster()
+    cluster.target()
+    terms = [contract((seed, 2, 3), max_tokens=40, seed=seed) for seed in range(1, 5)]
+    sessions = [cluster.open(t, drafters=0) for t in terms]
+    cluster.finish(*sessions)
+    verifier = cluster.world.nodes["target"].machine.roles[Role.VERIFIER]
+    assert isinstance(verifier, Verifier)
+    assert verifier.counters.verdicts == 160
+    # The first few begin one by one.
+    assert verifier.counters.forwards <= 44
 
 
 def test_leader_at_the_edge_with_a_far_verifier():

@@ -17,6 +17,13 @@ PRIOR_WEIGHT = 0.05
 QUEUE_GAIN = 0.1
 LINE_WEIGHT = 3.0
 """Measurements of one row count that the line is worth there."""
+CROWD_GAIN = 0.02
+PRICE_STEP = 0.003
+"""Share of a forward by which the price of a row moves with each verdict, at most."""
+PRICE_QUEUE = 0.1
+"""Queue, as a share of a forward, at which the price of a row stays what it is."""
+PRICE_MOST = 2.0
+"""Forwards that a row may come to cost, in the price of a queue."""
 
 
 @dataclass(slots=True)
@@ -32,15 +39,30 @@ class CostModel:
     """rows -> (weight, weighted sum of seconds)"""
     queue: float = 0.0
     """seconds that requests waited there, smoothed"""
+    crowd: float = 0.0
+    """share of the verifier that others have, 0 to 1: of the rows of a forward, and of the time that requests wait"""
+    price: float = 0.0
+    """seconds that a row takes from the other sessions"""
 
     @property
     def forward(self) -> float:
         """Seconds of a forward, on average; 0: none was seen."""
         return self.y / self.n if self.n else 0.0
 
-    def waited(self, seconds: float) -> None:
-        """One request waited this long for its forward."""
-        self.queue += QUEUE_GAIN * (seconds - self.queue)
+    def shared(self, own: int, rows: int, queue: float, compute: float) -> None:
+        """One request, with ``own`` of the ``rows`` rows of its forward, waited ``queue`` seconds for it.
+
+        While requests queue, a row that is verified in vain delays everybody, and the queue says by how much only to
+        all together. So its price goes up while there is a queue and down while there is none, as the congestion price
+        of a network link does (Low and Lapsley 1999, "Optimization flow control").
+        """
+        self.queue += QUEUE_GAIN * (queue - self.queue)
+        if compute <= 0.0:
+            return
+        mine = min(own / max(rows, 1), 1.0) * compute / (compute + queue)
+        self.crowd += CROWD_GAIN * (1.0 - mine - self.crowd)
+        step = PRICE_STEP * compute * (min(queue / compute, 1.0) - PRICE_QUEUE)
+        self.price = min(max(self.price + step, 0.0), PRICE_MOST * compute)
 
     def observe(self, rows: int, seconds: float) -> None:
         """One forward of ``rows`` rows took ``seconds``."""

@@ -22,6 +22,8 @@ MOST = 12
 """Largest window of the policies that choose one themselves, as in the DSD paper (arXiv 2511.21669)."""
 GAIN = 0.1
 """Weight of a new round in what a policy remembers of the past."""
+CROWDED = 0.5
+"""Share of a verifier in others' hands from which on it does not pay to keep it waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Outlook:
     """predicted duration of a forward by number of rows, up to 1 + len(reach)"""
     overhead: float
     """seconds of a round besides the forward, smoothed"""
+    price: float
+    """seconds that each row takes from the other sessions of the verifier"""
+    crowd: float
+    """share of the verifier that others have, 0 to 1, smoothed"""
     arrivals: Sequence[Arrival]
     drafters: int
     """attached, and not given up"""
@@ -100,12 +106,15 @@ class Adaptive:
 
     It verifies what raises the rate, may verify nothing but the target's own token, waits only if that pays, and lets
     drafters run ahead within the whole credit: a slow or far drafter costs nothing while it is not waited for. It does
-    not run away: each node's share is weighed against what one more row takes (SwarmLLM's took that as constant).
+    not run away: each node's share is weighed against what one more row takes (SwarmLLM's took that as constant), from
+    this session and, where requests queue, from the others. At a verifier that others have the greater part of it does
+    not wait: the time of a forward is shared, and who comes later only joins a later one.
     """
 
     def choose(self, outlook: Outlook) -> Choice:
-        count = best_count(outlook.reach, outlook.seconds, outlook.overhead)
-        if not outlook.rounds or outlook.waited:
+        priced = [seconds + outlook.price * rows for rows, seconds in enumerate(outlook.seconds)]
+        count = best_count(outlook.reach, priced, outlook.overhead)
+        if not outlook.rounds or outlook.waited or outlook.crowd > CROWDED:
             return Choice(count)
         gain, duration = sum(outlook.reach[:count]), outlook.seconds[1 + count] + outlook.overhead
         waits = [

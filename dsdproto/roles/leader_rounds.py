@@ -84,6 +84,8 @@ def plan_round(session: Session, seat: VerifierSeat, cost: CostModel, trees: boo
         reach=reach,
         seconds=seconds,
         overhead=session.overhead,
+        price=cost.price,
+        crowd=cost.crowd,
         arrivals=_arrivals(session, now),
         drafters=sum(drafter.lag.missed < GIVE_UP for drafter in session.drafters.values()),
         room=room,
@@ -178,9 +180,10 @@ def take_verdict(
     session.rounds += 1
     session.accepted += len(path)
     if verdict.compute_us is not None and verdict.rows is not None:
-        cost.observe(verdict.rows, verdict.compute_us / 1e6)
-        cost.waited((verdict.queue_us or 0) / 1e6)
-        extra = max(0.0, now - flight.since - verdict.compute_us / 1e6)
+        compute = verdict.compute_us / 1e6
+        cost.observe(verdict.rows, compute)
+        cost.shared(1 + len(subtree.tokens), verdict.rows, (verdict.queue_us or 0) / 1e6, compute)
+        extra = max(0.0, now - flight.since - compute)
         session.overhead += OVERHEAD_GAIN * (extra - session.overhead)
     _observe_round(session, subtree, path, verdict, now)
     observe_trials(session, subtree, path)

@@ -11,7 +11,9 @@ A session lives in one channel::
                              +---- RELEASE, ERROR, link lost: forgotten <------------+ stream ended: ENDED
 
 There is one job in flight at most. When it ends, the next is formed from everybody who waits by then: continuous
-batching. A prompt is computed in chunks beside the others' verifications, so a long one delays nobody much.
+batching. With several sessions the verdicts go out first, and the next job begins only when what is at hand by then has
+been taken: a leader on this very node answers at once, and its sessions would otherwise miss every other forward.
+A prompt is computed in chunks beside the others' verifications, so a long one delays nobody much.
 """
 
 from __future__ import annotations
@@ -19,7 +21,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dsdproto.effects import Compute, Computed, Effect, Event, LinkDown, LinkUp, Received, Refuse, Send, TimerFired
+from dsdproto.effects import (
+    Compute,
+    Computed,
+    Effect,
+    Event,
+    LinkDown,
+    LinkUp,
+    Received,
+    Refuse,
+    Send,
+    SetTimer,
+    TimerFired,
+)
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.policy.batching import PREFILL_CHUNK, Batching, Fifo, next_prefill
 from dsdproto.prefix import PrefixChain
@@ -40,6 +54,8 @@ from dsdproto.wire.messages import Assign, Assigned, Contract, Error, ModelOffer
 
 Key = tuple[int, int]
 """(link, channel)"""
+BEGIN = "begin"
+"""Timer: what answered the last verdicts at once has been taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +130,8 @@ class Verifier:
     _jobs: int = 0
     _last_prefill: Key | None = None
     _forget: list[Key] = field(default_factory=list)
+    _gathering: bool = False
+    """between the verdicts of a job and the beginning of the next"""
 
     def __post_init__(self) -> None:
         self.batching = self.config.batching(self.config.max_rows)
@@ -134,7 +152,12 @@ class Verifier:
                     self._drop(key)
             case Computed():
                 self._computed(event, now, effects)
-            case LinkUp() | TimerFired():
+                self._gathering = len(self.sessions) > 1
+                if self._gathering:
+                    effects.append(SetTimer(BEGIN, now))
+            case TimerFired():
+                self._gathering = False
+            case LinkUp():
                 return []
         self._start(now, effects)
         return effects
@@ -264,7 +287,7 @@ class Verifier:
     # ------------------------------------------------------------ compute
 
     def _start(self, now: float, effects: list[Effect]) -> None:
-        if self._job is not None:
+        if self._job is not None or self._gathering:
             return
         ready = [session for session in self._queue if session.missing < PREFILL_CHUNK]
         batch = self.batching.form(ready)
