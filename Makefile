@@ -6,6 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
+# A file's tests stay together, in order; ARGS="-n 0" runs all in one process.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow campaign lint fuzz bench-wire bench-speed bench-identity clean
@@ -17,13 +19,13 @@ demo: $(VENV)/.nodes ## a cluster on this machine: watch a model being sped up (
 	@$(BIN)/dsdp demo $(ARGS)
 
 test: $(VENV)/.tests ## the tests, in under ten minutes on two cores (ARGS="tests/test_cli.py")
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 slow: $(VENV)/.tests ## tests that take over twenty seconds each
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 campaign: $(VENV)/.tests ## long campaigns
-	$(BIN)/python -m pytest -m campaign $(ARGS)
+	$(PYTEST) -m campaign $(ARGS)
 
 lint: $(VENV)/.tests ## ruff
 	$(BIN)/ruff check .

@@ -29,7 +29,6 @@ SAMPLE = {
 EXAMPLE = [sys.executable, "-m", "conformance.examples.python"]
 
 
-@pytest.mark.slow
 def test_the_reference_nodes_pass_rung_3() -> None:
     results = judged_exec([*EXAMPLE, "--nodes", "reference_nodes.door"])
     assert faults(results) == []
@@ -47,7 +46,6 @@ def test_a_sample_through_dial(role: Role, tmp_path: Path) -> None:
     assert faults(results) == []
 
 
-@pytest.mark.slow
 def test_the_example_alone_passes_rung_3() -> None:
     """Its own links and store, on asyncio."""
     assert faults(judged_exec(EXAMPLE)) == []
