@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dsdproto.wire.messages import Block, Enlist, Prepare, Verdict
+from dsdproto.wire.messages import Block, Enlist, Enlisted, Prepare, Verdict
 from reference_nodes.simulator.network import Conditions
 from reference_nodes.simulator.runner import Outcome, run
 from reference_nodes.simulator.scenario import Fault, FaultKind, Scenario
@@ -77,6 +77,8 @@ def test_q36_what_waits_is_proposed_to_one_who_comes_meanwhile():
     at, first = next((at, prepare) for at, prepare in sent(found, Prepare, "c") if at > enlisted[1])
     verified = int((at - 0.02) / FORWARD)
     assert len(first.tokens) > verified / 2, "not only what had been voted on before"
+    (report,) = [report for when, report in sent(found, Enlisted, "a") if enlisted[1] <= when <= at]
+    assert first.position == report.committed, "caught up from its own commit position (Q-33), whatever it was sent before"
     assert tokens(found, Block, "client") == tokens(outcome(gather=0.0, tokens=60), Block, "client")
 
 
