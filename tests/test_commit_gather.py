@@ -78,7 +78,7 @@ def test_q36_what_waits_is_proposed_to_one_who_comes_meanwhile():
     verified = int((at - 0.02) / FORWARD)
     assert len(first.tokens) > verified / 2, "not only what had been voted on before"
     (report,) = [report for when, report in sent(found, Enlisted, "a") if enlisted[1] <= when <= at]
-    assert first.position == report.committed, "caught up from its own commit position (Q-33), whatever it was sent before"
+    assert first.position == report.committed, "caught up from its own commit position (Q-33)"
     assert tokens(found, Block, "client") == tokens(outcome(gather=0.0, tokens=60), Block, "client")
 
 

@@ -223,9 +223,11 @@ def test_the_machine_is_named(tmp_path):
     assert machine(1)["threads"] == 1 and machine(1)["cores"] >= 1
 
 
-@pytest.mark.parametrize("role", ["verifier", "drafter"])
-def test_the_node_itself_takes_some_time_but_not_much(role):
-    (seconds,) = node_overhead(role).values()
+@pytest.mark.parametrize(
+    ("role", "model"), [("verifier", "tm-1:v=512,s=7"), ("drafter", "tm-1:v=512,s=7,a=65536,d=1"), ("drafter", "ngram")]
+)
+def test_the_node_itself_takes_some_time_but_not_much(role, model):
+    (seconds,) = node_overhead(role, model, "tm-1:v=512,s=7").values()
     assert 0.0 < seconds < 1.0
 
 

@@ -17,7 +17,8 @@ from live_testees import cases_of
 from conformance.case import Case, Rung
 from conformance.door.dial import AddressError, Dial, DialDoor, Refused, Unreachable, parse_address
 from conformance.door.pki import NODE_FILES, Authority, Flaw, PkiError, issue
-from conformance.live.peer import Peer, hello_of
+from conformance.live.hello import hello_of
+from conformance.live.peer import Peer
 from conformance.live.sessions import Model, NotTestModel, make_session
 from conformance.live.testee import Gate, Site, live_trial
 from conformance.runner import Options, Runner
@@ -236,7 +237,7 @@ def test_what_no_testee_may_send_is_noticed(clause: str) -> None:
         with pytest.raises(Failed) as caught:
             await peer.next(99)
         assert caught.value.finding.clause == clause
-        peer.violation = None
+        peer.judge.violation = None
 
     trio.run(against, script, act)
 

@@ -25,7 +25,8 @@ from conformance.door.dial import Dial, Refused, Unreachable, parse_address
 from conformance.door.exec import SHOWN_STDERR, START_SECONDS
 from conformance.door.pki import Identity, key_pem, pem
 from conformance.door.process import DoorBroken
-from conformance.live.peer import Peer, hello_of
+from conformance.live.hello import hello_of
+from conformance.live.peer import Peer
 from conformance.live.sessions import Model, Session, make_session
 from conformance.trial import Trial
 from conformance.verdict import DOOR, Failed, Inconclusive, Unsupported

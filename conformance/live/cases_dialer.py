@@ -11,10 +11,12 @@ from conformance.door.pki import Flaw, Identity
 from conformance.live.cases_channels import opening
 from conformance.live.drafting import attach
 from conformance.live.every_role import every_role
-from conformance.live.hands import VerifierHand, open_stream
-from conformance.live.peer import CHUNK, Peer, hello_of
+from conformance.live.hands import VerifierHand
+from conformance.live.hello import hello_of
+from conformance.live.peer import CHUNK, Peer
 from conformance.live.serving import serve_over
 from conformance.live.sessions import make_session
+from conformance.live.streams import open_stream
 from conformance.live.testee import LiveTestee
 from conformance.live.verifying import assign
 from conformance.live.voting import make_group

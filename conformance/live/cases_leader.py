@@ -9,8 +9,9 @@ import trio
 
 from conformance.case import Rung, case
 from conformance.live import hands
-from conformance.live.hands import Stream, VerifierHand, open_stream
+from conformance.live.hands import VerifierHand
 from conformance.live.sessions import NO_PROFILE, Session, make_session
+from conformance.live.streams import Stream, open_stream
 from conformance.live.testee import LiveTestee
 from conformance.verdict import Failed
 from dsdproto.registry import ErrorCode, Finish, Role

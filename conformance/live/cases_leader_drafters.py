@@ -9,8 +9,9 @@ import trio
 
 from conformance.live import hands
 from conformance.live.cases_leader import leader_case, pace, solo
-from conformance.live.hands import DrafterHand, DraftSession, VerifierHand, open_stream
+from conformance.live.hands import DrafterHand, DraftSession, VerifierHand
 from conformance.live.sessions import Session, make_session
+from conformance.live.streams import open_stream
 from conformance.live.testee import LiveTestee
 from conformance.verdict import Failed, Unsupported
 from dsdproto.registry import ErrorCode, Feature, MessageType, Role

@@ -9,7 +9,8 @@ import trio
 
 from conformance.live import hands
 from conformance.live.cases_leader import leader_case, pace, solo, whole
-from conformance.live.hands import ENDED, DrafterHand, DraftSession, open_stream
+from conformance.live.hands import ENDED, DrafterHand, DraftSession
+from conformance.live.streams import open_stream
 from conformance.live.testee import LiveTestee
 from conformance.verdict import Failed
 from dsdproto.registry import DetachReason, ErrorCode

@@ -11,8 +11,8 @@ import trio
 from conformance.case import ALONE
 from conformance.live import hands
 from conformance.live.cases_leader import leader_case, pace, solo, whole
-from conformance.live.hands import open_stream
 from conformance.live.sessions import Session
+from conformance.live.streams import open_stream
 from conformance.live.testee import LiveTestee
 from dsdproto.registry import ErrorCode, MessageType, Role
 from dsdproto.wire import cbor

@@ -10,8 +10,9 @@ import trio
 
 from conformance.live import hands
 from conformance.live.cases_leader import leader_case, solo, whole
-from conformance.live.hands import VerifierHand, open_stream
+from conformance.live.hands import VerifierHand
 from conformance.live.sessions import Session
+from conformance.live.streams import open_stream
 from conformance.live.testee import LiveTestee
 from conformance.verdict import Failed
 from dsdproto.registry import ErrorCode
@@ -30,31 +31,44 @@ UNEXPECTED = ErrorCode.MESSAGE_UNEXPECTED
 Lie = Callable[[Verdict, Session, Verify], Verdict]
 
 
+async def _passed_on(
+    t: LiveTestee, twist: hands.Twist, *, max_tokens: int = 12, **how: Any
+) -> tuple[VerifierHand, VerifierHand, Session]:
+    """A session that begins at a verifier with this ``twist`` and is read to its end, where a good one is there as
+    well, though later: (the first, the other, the session)."""
+    model = t.own_model()
+    first = await hands.verifier(t, model, twist=twist, connect={"name": "bad-verifier"}, **how)
+    stream = await open_stream(t, solo(t, max_tokens=max_tokens))
+    await first.until(lambda: bool(first.assigns), "L-1", "no ASSIGN")
+    other = await hands.verifier(t, model, connect={"name": "good-verifier"})
+    await stream.start()
+    await stream.finish()
+    return first, other, stream.session
+
+
+async def _told(liar: VerifierHand, clause: str, what: str, *codes: ErrorCode) -> None:
+    """It was refused with one of these codes."""
+    await liar.until(lambda: bool(liar.errors), clause, f"{what} was not refused")
+    if liar.errors[0].code not in codes:
+        wanted = " or ".join(code.name for code in codes)
+        raise Failed(clause, f"{what} is refused with another code", wanted, liar.errors[0])
+
+
 def _lying_verifier(
     name: str, title: str, clause: str, lie: Lie, *codes: ErrorCode, more: tuple[str, ...] = ()
 ) -> None:
     """The liar answers wrong in its second round. It is told so, and a second verifier brings the stream to its end."""
 
     async def check(t: LiveTestee) -> None:
-        model = t.own_model()
-
         async def twist(hand: VerifierHand, channel: int, session: Session, request: Verify, right: Verdict) -> Verdict:
             await trio.sleep(0.02)
             if request.round < 2:
                 return right
             return lie(right, session, request)
 
-        liar = await hands.verifier(t, model, twist=twist, connect={"name": "liar"})
-        stream = await open_stream(t, solo(t, max_tokens=12))
-        await liar.until(lambda: bool(liar.assigns), "L-1", "no ASSIGN")
-        other = await hands.verifier(t, model, connect={"name": "honest-verifier"})
-        await stream.start()
-        await stream.finish()
-        await liar.until(lambda: bool(liar.errors), clause, "a verdict that contradicts itself was not refused")
-        if liar.errors[0].code not in codes:
-            wanted = " or ".join(code.name for code in codes)
-            raise Failed(clause, "a wrong verdict is refused with another code", wanted, liar.errors[0])
-        _continued(other, stream.session)
+        liar, other, session = await _passed_on(t, twist)
+        await _told(liar, clause, "a verdict that contradicts itself", *codes)
+        _continued(other, session)
 
     leader_case(f"verdict-{name}", title, clause, *more, "L-4", "L-9", "S-17", bracket=True)(check)
 
@@ -118,20 +132,12 @@ _lying_verifier(
 
 def _verifier_says(name: str, title: str, clause: str, make: Callable[[VerifierHand], Any], *codes: ErrorCode) -> None:
     async def check(t: LiveTestee) -> None:
-        model = t.own_model()
-
         async def twist(hand: VerifierHand, channel: int, session: Session, request: Verify, right: Verdict) -> Any:
             return right if request.round < 2 else make(hand)
 
-        liar = await hands.verifier(t, model, twist=twist, connect={"name": "liar"})
-        stream = await open_stream(t, solo(t, max_tokens=12))
-        await liar.until(lambda: bool(liar.assigns), "L-1", "no ASSIGN")
-        other = await hands.verifier(t, model, connect={"name": "honest-verifier"})
-        await stream.start()
-        await stream.finish()
-        await liar.until(lambda: bool(liar.errors), clause, "what is not a verifier's to say here was not refused")
-        t.trial.expect(clause, "refused with another code", True, liar.errors[0].code in codes)
-        _continued(other, stream.session)
+        liar, other, session = await _passed_on(t, twist)
+        await _told(liar, clause, "what is not a verifier's to say here", *codes)
+        _continued(other, session)
         await liar.peer.alive("E-3")
 
     leader_case(f"verifier-{name}", title, clause, "L-4", "E-3", "S-17", bracket=True)(check)
@@ -149,29 +155,18 @@ _verifier_says(
 
 @leader_case("verdict-unasked", "A VERDICT that nobody asked for is refused", "V-1", "L-4", "S-17", bracket=True)
 async def verdict_unasked(t: LiveTestee) -> None:
-    model = t.own_model()
-
     async def twist(hand: VerifierHand, channel: int, session: Session, request: Verify, right: Verdict) -> Verdict:
         await trio.sleep(0.02)
         if request.round == 2:
             await hand.peer.send(right, channel, "said twice", wild=True)
         return right
 
-    liar = await hands.verifier(t, model, twist=twist, strict=False, connect={"name": "liar"})
-    stream = await open_stream(t, solo(t, max_tokens=12))
-    await liar.until(lambda: bool(liar.assigns), "L-1", "no ASSIGN")
-    await hands.verifier(t, model, connect={"name": "honest-verifier"})
-    await stream.start()
-    await stream.finish()
-    await liar.until(lambda: bool(liar.errors), "V-1", "a VERDICT that repeats the one before was not refused")
-    if liar.errors[0].code not in (VERDICT, UNEXPECTED):
-        raise Failed("V-1", "refused with another code", "VERDICT_INVALID or MESSAGE_UNEXPECTED", liar.errors[0])
+    liar, _, _ = await _passed_on(t, twist, strict=False)
+    await _told(liar, "V-1", "a VERDICT that repeats the one before", VERDICT, UNEXPECTED)
 
 
 def _verifier_fails(name: str, title: str, *clauses: str, how: Callable[[VerifierHand, int], Awaitable[None]]) -> None:
     async def check(t: LiveTestee) -> None:
-        model = t.own_model()
-
         async def twist(hand: VerifierHand, channel: int, session: Session, request: Verify, right: Verdict) -> Any:
             await trio.sleep(0.02)
             if request.round < 3:
@@ -179,13 +174,8 @@ def _verifier_fails(name: str, title: str, *clauses: str, how: Callable[[Verifie
             await how(hand, channel)
             return None
 
-        failing = await hands.verifier(t, model, twist=twist, connect={"name": "failing"})
-        stream = await open_stream(t, solo(t, max_tokens=14))
-        await failing.until(lambda: bool(failing.assigns), "L-1", "no ASSIGN")
-        other = await hands.verifier(t, model, connect={"name": "other-verifier"})
-        await stream.start()
-        await stream.finish()
-        _continued(other, stream.session)
+        _, other, session = await _passed_on(t, twist, max_tokens=14)
+        _continued(other, session)
 
     leader_case(f"verifier-{name}", title, *clauses, "S-17", "S-8")(check)
 

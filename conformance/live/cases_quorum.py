@@ -10,10 +10,10 @@ import trio
 
 from conformance.live import hands
 from conformance.live.cases_leader import leader_case, pace, solo
-from conformance.live.hands import Stream, open_stream
 from conformance.live.members import MemberHand, member
 from conformance.live.peer import described
 from conformance.live.sessions import Session
+from conformance.live.streams import Stream, open_stream
 from conformance.live.testee import LiveTestee
 from conformance.verdict import Failed
 from dsdproto.registry import CommitProfile, DismissReason, ErrorCode, Finish, Role

@@ -42,6 +42,13 @@ class Attachment:
         root = self.session.tokens
         return sum(len(node) > len(root) and node[: len(root)] == root for node in self.nodes)
 
+    @property
+    def depth(self) -> int:
+        """How many tokens in a row are outstanding, at most."""
+        root = self.session.tokens
+        ahead = (len(node) - len(root) for node in self.nodes if node[: len(root)] == root)
+        return max(ahead, default=0)
+
     async def propose(self, *, within: float | None = None) -> Propose:
         """The next PROPOSE, which has to be legal. Raises Unsupported where the testee never drafted anything: to
         propose at all is a SHOULD (clause D-16)."""

@@ -12,6 +12,7 @@ from conformance.live import hands
 from conformance.live.drafting import attach
 from conformance.live.serving import serve
 from conformance.live.sessions import Model, make_session
+from conformance.live.streams import open_stream
 from conformance.live.verifying import assign
 from conformance.live.voting import make_group, resume
 from dsdproto.registry import DismissReason, Finish, Role
@@ -47,7 +48,7 @@ async def leader(t: LiveTestee) -> None:
     model = Model(t.site.vocabulary())
     hand = await hands.verifier(t, model, connect={"name": "bracket-verifier"})
     session = make_session(t.rng, model, max_tokens=4)
-    stream = await hands.open_stream(t, session, name="bracket-client")
+    stream = await open_stream(t, session, name="bracket-client")
     await stream.start()
     await stream.finish()
     await hand.peer.leave()

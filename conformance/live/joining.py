@@ -10,7 +10,8 @@ from cryptography import x509
 
 from conformance.case import CheckFunction, Rung, case
 from conformance.door.dial import why
-from conformance.live.peer import CHUNK, described, name_of
+from conformance.live.judge import name_of
+from conformance.live.peer import CHUNK, described
 from conformance.trial import STEP_SECONDS, Trial
 from conformance.verdict import Failed
 from dsdproto.errors import PeerError

@@ -23,48 +23,39 @@ from cryptography import x509
 
 from conformance.door.dial import why
 from conformance.door.pki import Identity
+from conformance.live.judge import Judge, name_of
 from conformance.trial import Trial
 from conformance.verdict import Failed, Inconclusive
-from dsdproto.channels import OPENING, Channels
+from dsdproto.channels import Channels
 from dsdproto.errors import PeerError
 from dsdproto.identity import node_id_of
-from dsdproto.phases import FEATURE_FIELDS
 from dsdproto.registry import (
     GREASE_FEATURES,
     GREASE_KEYS,
     GREASE_TYPES,
-    PRIVATE_TYPES,
     ErrorCode,
-    Role,
 )
 from dsdproto.wire import cbor
-from dsdproto.wire.codec import decode_message, encode_payload, payload_item, type_of
+from dsdproto.wire.codec import encode_payload, type_of
 from dsdproto.wire.frames import Frame, FrameDecoder, encode_frame
 from dsdproto.wire.messages import (
     Error,
     Goodbye,
     Hello,
-    Limits,
-    ModelOffer,
     Ping,
     Pong,
     Ready,
     Status,
     StatusRequest,
 )
-from dsdproto.wire.schema import MESSAGES, SPECS
 
 M = TypeVar("M")
 
 CHUNK = 1 << 16
-FEATURES = (1, 3, 5)
-HEARTBEAT_MS = 10_000
 HANDSHAKE_SECONDS = 9.5
 """Somewhat less than those of clause C-5."""
-MAX_PAYLOAD = 1 << 20
 ODD_KEYS = tuple(range(65, 256, 2))
 """Private, odd: whoever did not agree on them ignores them (clauses R-1, R-2)."""
-AGENT = "dsdp-conformance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +66,6 @@ class Arrival:
     message: Any
     """None: an unknown odd type"""
     at: float
-
-
-def name_of(kind: type) -> str:
-    return kind.__name__.upper()
 
 
 def described(message: Any) -> str:
@@ -112,8 +99,7 @@ class Peer:
         self.trial = trial
         self.stream = stream
         self.identity = identity
-        self.hello = hello
-        """what this side says, grease left out"""
+        self.judge = Judge(name, hello, dialer=dialer)
         self.site: Any = None
         """what all trials of the run share, where the suite dialed (:class:`conformance.live.testee.Site`)"""
         self.dialer = dialer
@@ -123,8 +109,6 @@ class Peer:
         """behind GOODBYE, or ERROR on channel 0, of the testee (clauses C-13, E-6); else it alone has to close"""
         self.manual = False
         """PING and STATUS_REQUEST go to the case and are not answered"""
-        self.their: Hello | None = None
-        self.features: tuple[int, ...] = ()
         self.ended: str = ""
         """how the testee's byte stream ended; empty: it has not"""
         self.received = 0
@@ -132,8 +116,6 @@ class Peer:
         self.arrivals: list[Arrival] = []
         """everything that came, in order"""
         self.rng = random.Random(f"{trial.seed}/{trial.case.id}/{name}")
-        self.violation: Failed | None = None
-        self.channels = Channels(dialer=dialer)
         self._inbox: list[Arrival] = []
         self._pulse = trio.Event()
         self._sending = trio.Lock()
@@ -141,13 +123,25 @@ class Peer:
         self._hello_payload = b""
         self._their_payload = b""
         self._decoder = FrameDecoder(1 << 24)
-        self._wild: set[int] = set()
-        """channels on which this side said something illegal, or may have: only decoding is judged there"""
-        self._shut: set[int] = set()
-        """channels that the testee closed"""
-        self._left = False
-        """the testee said GOODBYE, or ERROR on channel 0"""
-        self._opened_up = False
+
+    @property
+    def hello(self) -> Hello:
+        """What this side says, grease left out."""
+        return self.judge.hello
+
+    @property
+    def their(self) -> Hello | None:
+        """What the testee said, once it is here."""
+        return self.judge.their
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """Agreed on."""
+        return self.judge.features
+
+    @property
+    def channels(self) -> Channels:
+        return self.judge.channels
 
     # ------------------------------------------------------------ what TLS says
 
@@ -182,7 +176,7 @@ class Peer:
 
     async def frame(self, type_: int, channel: int, payload: bytes, remark: str = "", *, pieces: int = 0) -> None:
         """One frame with any payload, legal or not."""
-        self._wild.add(channel)
+        self.judge.wild.add(channel)
         await self.raw(encode_frame(type_, channel, payload), remark, pieces=pieces)
 
     async def send(
@@ -203,9 +197,9 @@ class Peer:
         if grease and self.rng.random() < 0.3 and type(message) not in (Hello, Ready):
             extra = {self.rng.choice(ODD_KEYS): self.noise()}
         if wild:
-            self._wild.add(channel)
+            self.judge.wild.add(channel)
         else:
-            self._follow(channel, message, mine=True)
+            self.judge.said(channel, message)
         payload = encode_payload(message, extra)
         await self.raw(encode_frame(type_of(message), channel, payload), remark, pieces=pieces)
 
@@ -265,9 +259,8 @@ class Peer:
         """What READY has to say (clauses C-6 to C-8)."""
         assert self.their is not None
         version = min(self.hello.version_max, self.their.version_max)
-        self.features = tuple(
-            f for f in sorted(set(self.hello.features) & set(self.their.features)) if f not in GREASE_FEATURES
-        )
+        common = sorted(set(self.hello.features) & set(self.their.features))
+        self.judge.features = tuple(feature for feature in common if feature not in GREASE_FEATURES)
         both = (self._their_payload, self._hello_payload)
         acceptor, dialer = both if self.dialer else both[::-1]
         return hashlib.sha256(acceptor + dialer + cbor.encode({1: version, 2: list(self.features)})).digest()
@@ -277,13 +270,13 @@ class Peer:
 
     async def meet(self) -> Hello:
         """The testee's HELLO, checked against its certificate (clauses T-6, C-5)."""
-        self.their = await self.expect(Hello, 0, "C-3")
+        their = self.judge.their = await self.expect(Hello, 0, "C-3")
         self._their_payload = next(a.frame.payload for a in self.arrivals if isinstance(a.message, Hello))
-        if self.their.node_id != self.peer_id:
+        if their.node_id != self.peer_id:
             said = "the node id of HELLO is not that of the certificate"
-            raise Failed("T-6", said, self.peer_id, self.their.node_id)
-        self.trial.expect("C-5", "the testee's HELLO names another cluster", self.identity.cluster, self.their.cluster)
-        return self.their
+            raise Failed("T-6", said, self.peer_id, their.node_id)
+        self.trial.expect("C-5", "the testee's HELLO names another cluster", self.identity.cluster, their.cluster)
+        return their
 
     async def greet(self, *, pieces: int = 0) -> Hello:
         """The whole handshake, from the side that this peer is on."""
@@ -441,8 +434,8 @@ class Peer:
 
     def check(self) -> None:
         """Raises the first violation, if there was one."""
-        if self.violation is not None:
-            raise self.violation
+        if self.judge.violation is not None:
+            raise self.judge.violation
 
     # ------------------------------------------------------------ the reader
 
@@ -453,7 +446,7 @@ class Peer:
                 self.bytes_in += len(data)
                 for frame in self._decoder.feed(data):
                     await self._take(frame)
-                if self._left and self.closes:
+                if self.judge.left and self.closes:
                     self._close_half()
                 self._wake()
             self.ended = "closed by the testee"
@@ -482,11 +475,8 @@ class Peer:
         self.received += 1
         self.trial.wire.received(self.name, encode_frame(*frame))
         try:
-            message = decode_message(frame)
-            self._judge(frame, message)
-        except PeerError as error:
-            name = MESSAGES[frame.type].__name__.upper() if frame.type in MESSAGES else f"type {frame.type:#04x}"
-            self._violated(error.clause, f"the testee sends a {name} that must be refused: {error.text}", frame)
+            message = self.judge.taken(frame)
+        except PeerError:  # the violation is kept, and told to whoever waits
             return
         arrival = Arrival(frame, message, trio.current_time())
         self.arrivals.append(arrival)
@@ -500,112 +490,6 @@ class Peer:
                 await self.send(Status(document="{}"), grease=False)
                 return
         self._inbox.append(arrival)
-
-    def _violated(self, clause: str, said: str, frame: Frame) -> None:
-        if self.violation is None:
-            got = encode_frame(*frame)[:64]
-            self.violation = Failed(clause, f"{self.name}: {said}", "", got)
-        self._wake()
-
-    def _judge(self, frame: Frame, message: Any) -> None:
-        """What holds for every frame of every testee, whatever the case is about."""
-        channel, kind = frame.channel, type(message)
-        if self._left:
-            self._violated("C-1", "something follows GOODBYE or the ERROR that ended the connection", frame)
-            return
-        if message is None:
-            legal = frame.type in GREASE_TYPES or frame.type in PRIVATE_TYPES
-            if not legal:
-                self._violated("R-2", f"frame type {frame.type:#04x} is neither assigned, private nor grease", frame)
-            elif frame.type in GREASE_TYPES and channel != 0:
-                self._violated("R-10", "grease on another channel than 0", frame)
-            if not self._opened_up:
-                self._violated("C-4", "an unknown type before READY", frame)
-            payload_item(frame)
-            return
-        handshake = kind in (Hello, Ready)
-        if handshake == self._opened_up and not isinstance(message, Error):
-            self._violated("C-4" if not handshake else "C-2", f"{name_of(kind)} is out of order", frame)
-        self._opened_up |= kind is Ready
-        if kind in (Goodbye, Error) and channel == 0:
-            self._left = True
-            return
-        if kind is Error:
-            self._shut.add(channel)
-            self.channels.close(channel)
-            return
-        if (SPECS[kind].plane == "connection") != (channel == 0):
-            self._violated("CH-3", f"{name_of(kind)} on channel {channel}", frame)
-            return
-        if channel == 0 or channel in self._wild:
-            return
-        if channel in self._shut:
-            self._violated("CH-8", f"{name_of(kind)} on a channel that the testee has closed", frame)
-            return
-        if kind in OPENING:
-            self.channels.check_number(channel, sender_is_me=False)
-            self._judge_roles(kind, frame)
-            self._follow(channel, message, mine=False)
-        elif channel in self.channels.open:
-            self.channels.check_message(channel, message, sender_is_me=False)
-            closing = kind is self.channels.open[channel].plane.closing
-            self._follow(channel, message, mine=False)
-            if closing:
-                self._shut.add(channel)
-        elif not self.channels.is_closed(channel):
-            self._violated("CH-4", f"{name_of(kind)} on channel {channel}, which was never opened", frame)
-            return
-        for field, feature in FEATURE_FIELDS.get(kind, ()):
-            if getattr(message, field) is not None and int(feature) not in self.features:
-                self._violated("C-10", f"{name_of(kind)}.{field} without the feature {feature.name}", frame)
-
-    def _judge_roles(self, kind: type, frame: Frame) -> None:
-        plane = OPENING[kind]
-        for role, hello in ((plane.opener, self.their), (plane.answerer, self.hello)):
-            if hello is not None and role not in hello.roles:
-                self._violated(
-                    "C-9", f"{name_of(kind)} where one end has not the role {Role(role).name.lower()}", frame
-                )
-        if self.channels.opened_by(False) >= self.hello.limits.max_channels:
-            self._violated("CH-5", f"{name_of(kind)} beyond this peer's max_channels", frame)
-
-    def _follow(self, channel: int, message: Any, *, mine: bool) -> None:
-        kind = type(message)
-        if kind in OPENING:
-            if channel not in self.channels.open:
-                self.channels.add(channel, kind, mine)
-        elif channel in self.channels.open:
-            self.channels.note(channel, message)
-
-
-def hello_of(
-    identity: Identity,
-    rng: random.Random,
-    roles: tuple[int, ...],
-    models: tuple[ModelOffer, ...] = (),
-    **changes: Any,
-) -> Hello:
-    """What a peer of the suite says of itself; ``changes`` are fields of HELLO, ``max_payload``, ``max_channels`` and
-    ``heartbeat_ms`` those of its limits."""
-    limits = Limits(
-        max_payload=changes.pop("max_payload", MAX_PAYLOAD),
-        max_channels=changes.pop("max_channels", 1024),
-        heartbeat_ms=changes.pop("heartbeat_ms", HEARTBEAT_MS),
-    )
-    values: dict[str, Any] = {
-        "version_min": 1,
-        "version_max": 1,
-        "node_id": identity.node_id,
-        "instance": rng.randbytes(8),
-        "roles": tuple(sorted(int(role) for role in roles)),
-        "cluster": identity.cluster,
-        "features": FEATURES,
-        "limits": limits,
-        "models": models,
-        "nonce": rng.randbytes(16),
-        "agent": AGENT,
-    }
-    return Hello(**{**values, **changes})
 
 
 def ticket_of(stream: trio.SSLStream[Any]) -> bool:

@@ -18,7 +18,8 @@ import trio
 from conformance.case import ALONE
 from conformance.door.dial import Dial, Refused, Unreachable, why
 from conformance.door.pki import Identity
-from conformance.live.peer import Peer, hello_of
+from conformance.live.hello import hello_of
+from conformance.live.peer import Peer
 from conformance.live.sessions import Model, NotTestModel, Session, make_session
 from conformance.trial import Trial
 from conformance.verdict import Failed, Inconclusive, Skipped, Unsupported
@@ -160,7 +161,7 @@ class LiveTestee:
         """Dial the testee as a new node with these roles (default: the usual neighbour's).
 
         :param greet: do the handshake; else the case does it by hand.
-        :param hello: fields of HELLO that differ from the usual ones, see :func:`conformance.live.peer.hello_of`.
+        :param hello: fields of HELLO that differ from the usual ones, see :func:`conformance.live.hello.hello_of`.
         """
         roles = roles or (NEIGHBOURS[self.role],)
         name = self._name(name, roles)

@@ -1,7 +1,8 @@
 """Runs one mutant or odd node as a testee: ``python -m conformance.mutants NAME [-- OPTIONS OF THE NODE]``.
 
-Where it is for rungs 1 and 2 it answers the exec door (``conformance.examples.python``), else it is a live node with
-the options of ``reference_nodes.testee``. NAME `none` with a role is the unchanged one.
+Where it is for rungs 1 and 2 it answers the exec door (``conformance.examples.python``), for rung 4 it starts nodes
+behind that door (``reference_nodes.door``), else it is a live node with the options of ``reference_nodes.testee``. NAME
+`none` with `exec`, `chaos` or a node's options is the unchanged one.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import runpy
 import sys
 
-from conformance.mutants.kinds import EXEC
+from conformance.mutants.kinds import CHAOS, EXEC
 from conformance.mutants.patching import PatchError, install
 from conformance.mutants.table import MUTANTS, ODD
 
-ANSWERS = "conformance.examples.python"
+PROGRAMS = {EXEC: "conformance.examples.python", CHAOS: "reference_nodes.door"}
 NODE = "reference_nodes.testee"
 """By name, not by import: the suite sees a node only from outside, as a program."""
 UNCHANGED = "none"
@@ -26,10 +27,11 @@ def main() -> None:
         print(__doc__, file=sys.stderr)
         print("\n".join(["", *MUTANTS, *ODD]), file=sys.stderr)
         sys.exit(2)
-    program = ANSWERS if (found.role if found else arguments[:1] and arguments[0]) == EXEC else NODE
+    kind = found.role if found else (arguments or [""])[0]
+    program = PROGRAMS.get(kind, NODE)
     try:
         install(found.patches if found else ())
-        sys.argv = [program, *([] if program == ANSWERS else arguments)]
+        sys.argv = [program, *([] if kind in PROGRAMS else arguments)]
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     except PatchError as error:
         print(error, file=sys.stderr)

@@ -8,6 +8,8 @@ from conformance.mutants.patching import Patch
 
 EXEC = "exec"
 """In place of a role: the testee is asked by the exec door (rungs 1 and 2)."""
+CHAOS = "chaos"
+"""In place of a role: the testee is several nodes, which the exec door starts (rung 4)."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Mutant:
     :param name: permanent, `words-with-dashes`.
     :param breaks: what it does wrong, in one line.
     :param clause: the MUST that it breaks.
-    :param role: under test, in lower case; :data:`EXEC` for rungs 1 and 2.
+    :param role: under test, in lower case; :data:`EXEC` for rungs 1 and 2, :data:`CHAOS` for rung 4.
     :param killers: the cases meant for it, by id: each of them has to fail, and for the testee's fault.
     :param besides: further roles of the node.
     :param hopeless: nothing works with it, so that no case is expected to pass.

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 
 from conformance.clauses import document
-from conformance.mutants.kinds import EXEC, Mutant, Odd
+from conformance.mutants.kinds import CHAOS, EXEC, Mutant, Odd
 from conformance.mutants.results import FATAL, Control, Kill, OddResult, SelfTest
 from conformance.mutants.table import MUTANTS, ODD
 from conformance.mutants.trial_runs import PROBES, Answer, Order, carry_out
@@ -78,7 +78,7 @@ def selftest(
         again = {
             pool.submit(carry_out, replace(orders["mutant", each.name], ids=(), patience=patience)): each.name
             for each in mutants
-            if each.role != EXEC and _survives(each, answers["mutant", each.name])
+            if each.role not in (EXEC, CHAOS) and _survives(each, answers["mutant", each.name])
         }
         for done in as_completed(again):
             answers["all", again[done]] = done.result()

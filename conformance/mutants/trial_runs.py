@@ -17,7 +17,7 @@ from conformance.case import Case, Rung, load
 from conformance.door.dial import Dial, DialDoor
 from conformance.door.exec import ExecDoor
 from conformance.door.pki import issue
-from conformance.mutants.kinds import EXEC
+from conformance.mutants.kinds import CHAOS, EXEC
 from conformance.runner import Options, Runner
 from conformance.testee import Door
 from conformance.verdict import Verdict
@@ -28,6 +28,7 @@ START_SECONDS = 60.0
 PROBES = {
     EXEC: "frame/one", "verifier": "verifier/greedy", "drafter": "drafter/attached-first",
     "leader": "leader/solo-greedy", "voter": "voter/promise", "client": "client/whole-stream",
+    CHAOS: "chaos/verifier-killed",
 }  # fmt: skip
 """A happy path for each role, which a mutant should pass that is broken somewhere else."""
 
@@ -94,8 +95,8 @@ def chosen(order: Order) -> list[Case]:
 @contextmanager
 def _door(order: Order) -> Iterator[Door]:
     command = [sys.executable, "-m", "conformance.mutants", order.subject]
-    if order.role == EXEC:
-        with ExecDoor([*command, EXEC] if order.subject == "none" else command) as door:
+    if order.role in (EXEC, CHAOS):
+        with ExecDoor([*command, order.role] if order.subject == "none" else command) as door:
             yield door
         return
     with tempfile.TemporaryDirectory(prefix="dsdp-selftest-") as directory:

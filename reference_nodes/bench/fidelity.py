@@ -34,7 +34,7 @@ from reference_nodes.profile.grid import Grid
 from reference_nodes.profile.load import Neighbour
 from reference_nodes.profile.loading import ids_of
 from reference_nodes.profile.measure import Sampler
-from reference_nodes.profile.overhead import TIMES, draft_overhead, overhead_of, verify_overhead
+from reference_nodes.profile.overhead import draft_overhead, overhead_of, verify_overhead
 from reference_nodes.profile.record import StreamRecord, read_records, record_stream, write_records
 from reference_nodes.profile.steps import DraftStepper, VerifyStepper, sampling_of
 
@@ -86,9 +86,9 @@ async def measure_all(args: argparse.Namespace, prompts: list[Prompt], folder: P
                 cell.live.append(await _live(distant, asked, cell))
             progress("done", total, total)
             progress.finish()
-    for sampler, between, name in zip(samplers, (verify_overhead, draft_overhead), (VERIFIER_FILE, DRAFTER_FILE)):
-        overhead = overhead_of(sampler.stepper.role, [await between() for _ in range(TIMES)])
-        sampler.profile(overhead).save(folder / name)
+    between = (await verify_overhead(args.model), await draft_overhead(args.draft_model, args.model))
+    for sampler, measured, name in zip(samplers, between, (VERIFIER_FILE, DRAFTER_FILE)):
+        sampler.profile(overhead_of(sampler.stepper.role, measured)).save(folder / name)
     about = {"base_rtt": base, "max_tokens": args.max_tokens, "temperature": args.temperature, "repeat": args.repeat}
     save_live(folder / LIVE_FILE, about | {"load_average": round(os.getloadavg()[2], 2)}, cells)
 

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         stepper = load_stepper(args.role, own, args.model, args.temperature)
     except LocalError as error:
         raise UsageError(str(error)) from error
-    node = node_overhead(args.role)
+    node = node_overhead(args.role, own, args.model)
     progress = Progress()
     with Neighbour(other, args.beside, args.model) if args.beside else nullcontext() as neighbour:
         sampler = Sampler(stepper, grid, neighbour)

@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
-from reference_nodes.cli import sim_explore, sim_paper, sim_plan, sim_sweep
+from reference_nodes.cli import sim_explore, sim_paper, sim_plan, sim_plot, sim_sweep
 from reference_nodes.cli.options import UsageError, add_command, add_json, count
 from reference_nodes.simulator.examples import EXAMPLES, example_chart, page
 from reference_nodes.simulator.mutants import MUTANTS, planted
@@ -42,6 +42,7 @@ def add(parsers: Any) -> None:
     _add_run(kinds)
     sim_plan.add_list(kinds)
     sim_sweep.add(kinds)
+    sim_plot.add(kinds)
     sim_paper.add(kinds)
     charts = add_command(
         kinds,
@@ -180,8 +181,8 @@ def _run(args: argparse.Namespace) -> int:
         if args.chart or args.shrink or args.mutant or args.last:
             raise UsageError("--chart, --last, --shrink and --mutant belong to seeds of the swarm, not to files")
         return sim_plan.run_scenario(args)
-    if args.settings or args.rows or args.duration is not None:
-        raise UsageError("--set, --rows and --duration need a scenario file; `dsdp sim list` names some")
+    if args.settings or args.rows or args.over_time or args.duration is not None:
+        raise UsageError("--set, --rows, --over-time and --duration need a scenario file; `dsdp sim list` names some")
     if args.seed is None:
         raise UsageError("name a scenario file (`dsdp sim list` names some), or a seed of the swarm: --seed 7")
     if args.json and args.chart:

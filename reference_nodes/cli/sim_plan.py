@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from reference_nodes.cli.options import add_command, add_json
+from reference_nodes.cli.options import UsageError, add_command, add_json
 from reference_nodes.simulator.plan.loader import gallery, load
 from reference_nodes.simulator.plan.report import text_of
-from reference_nodes.simulator.plan.rows import RowWriter
+from reference_nodes.simulator.plan.rows import RowWriter, write_series
 from reference_nodes.simulator.plan.run import run
 
+WINDOWS = 100
+"""Over time, where the scenario does not say how wide they are."""
 REDRAW = {True: 0.2, False: 10.0}
 """Seconds between two updates, by whether the stream is a terminal."""
 
@@ -65,6 +67,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=Path, default=None, metavar="FILE", help="write each request as a line of CSV, or of .parquet"
     )
+    parser.add_argument(
+        "--over-time",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="write each window of time as a line of CSV; its width is the scenario's `series`, or a hundredth of the "
+        "run",
+    )
 
 
 def add_list(kinds: Any) -> None:
@@ -81,16 +91,23 @@ def add_list(kinds: Any) -> None:
 
 def run_scenario(args: argparse.Namespace) -> int:
     """``dsdp sim run FILE``."""
+    for name, path in (("rows", args.rows), ("over-time", args.over_time)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"--{name} {path}: there is no directory {path.absolute().parent}")
     settings = list(args.settings)
     if args.duration is not None:
         settings.append(f"duration={args.duration}")
     scenario = load(args.scenario, settings)
     if args.seed is not None:
         scenario = replace(scenario, seed=args.seed)
+    if args.over_time is not None and not scenario.series:
+        scenario = replace(scenario, series=(scenario.duration + scenario.drain) / WINDOWS)
     progress = TimeProgress(sys.stderr)
     with RowWriter(args.rows) as rows:
         report = run(scenario, on_row=rows.write if args.rows else None, progress=progress)
     progress.end()
+    if args.over_time is not None:
+        write_series(args.over_time, report["series"])
     print(json.dumps(report.as_json()) if args.json else text_of(report))
     return 0
 

@@ -1,8 +1,9 @@
-"""What a node itself costs a step: the time between two jobs that follow one another, without the model.
+"""What a node itself costs a step: the time between two jobs that follow one another.
 
-Measured on TM-1, whose steps take microseconds, in worker threads as a real model's are. The verifier's share is one
-whole round of a session without drafters: verdict, leader, block, next VERIFY. The drafter's is what lies between two
-expansions of a drafter that always has something to expand.
+The verifier's share is one whole round of a session without drafters: verdict, leader, block, next VERIFY. The
+drafter's is what lies between two expansions of a drafter that has something to expand. Both are measured around the
+model itself: what runs after a forward finds its caches filled with weights, and takes twice as long as between two
+steps of a model that takes microseconds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dsdproto.effects import LinkUp, Received
 from dsdproto.node import NodeMachine
 from dsdproto.registry import SESSION_ID_BYTES, Feature, Role
 from dsdproto.roles.drafter import Drafter, DrafterConfig
-from dsdproto.wire.messages import Attach
+from dsdproto.wire.messages import Attach, Contract
 from reference_nodes.assembly import hello_of
 from reference_nodes.cli.options import Prompt
 from reference_nodes.cli.texts import Vocabulary
@@ -30,11 +31,14 @@ from reference_nodes.node import open_node
 from reference_nodes.offers import load_drafter
 from reference_nodes.profile.steps import WIDTH
 
-TARGET = "tm-1:v=512,s=7"
-CERTAIN = "tm-1:v=512,s=7,a=65536,d=1"
-TOKENS = 200
-CREDIT = 400
+TEXT = Prompt("one two three four, one two three four, one two three four, one two")
+"""Any drafter has something to say to that, also one that looks things up in the prompt."""
+STEPS = 48
 TIMES = 3
+NO_FLOOR = 1 << 20
+"""Also what is unlikely is expanded."""
+PAUSE = 0.5
+"""Seconds without a step after which a drafter has nothing left to do; a prompt takes less."""
 
 
 class Timed:
@@ -53,23 +57,37 @@ class Timed:
         return done
 
     def between(self) -> float:
-        """Median seconds from the end of a job to the beginning of the next. Raises ValueError for fewer than two."""
-        return statistics.median(late[0] - early[1] for early, late in zip(self.spans, self.spans[1:]))
+        """Median seconds from the end of a job to the beginning of the next; forgets them.
+
+        Raises ValueError for fewer than two jobs.
+        """
+        spans, self.spans = self.spans, []
+        if len(spans) < 2:
+            raise ValueError(f"{len(spans)} steps: the model had nothing to do")
+        return statistics.median(late[0] - early[1] for early, late in zip(spans, spans[1:]))
 
 
-async def verify_overhead(tokens: int = TOKENS) -> float:
-    """Seconds of a round without drafters besides the forward."""
-    vocabulary = Vocabulary(TARGET)
-    contract = make_contract(
-        (vocabulary.size, vocabulary.digest), vocabulary.encode(Prompt("overhead")), max_tokens=tokens
-    )
-    config = NodeConfig(roles=(Role.CLIENT, Role.LEADER, Role.VERIFIER), target=TARGET, plain_loopback=True, host=None)
+def _contract(target: str, tokens: int) -> Contract:
+    vocabulary = Vocabulary(target)
+    return make_contract((vocabulary.size, vocabulary.digest), vocabulary.encode(TEXT), max_tokens=tokens)
+
+
+async def verify_overhead(target: str, times: int = TIMES) -> list[float]:
+    """Seconds of a round without drafters besides the forward, measured ``times`` times.
+
+    Raises ModelError, BackendError.
+    """
+    contract = _contract(target, STEPS)
+    config = NodeConfig(roles=(Role.CLIENT, Role.LEADER, Role.VERIFIER), target=target, plain_loopback=True, host=None)
+    measured = []
     async with open_node(config) as node:
         timed = Timed(node.host.executors[Role.VERIFIER])
         node.host.executors[Role.VERIFIER] = timed
-        async with open_session(node, contract, max_drafters=0) as session:
-            await session.finish()
-    return timed.between()
+        for _ in range(times):
+            async with open_session(node, contract, max_drafters=0) as session:
+                await session.finish()
+            measured.append(timed.between())
+    return measured
 
 
 class _Sink:
@@ -88,38 +106,41 @@ class _Sink:
         """Nothing is kept."""
 
 
-async def draft_overhead(credit: int = CREDIT) -> float:
-    """Seconds between two expansions."""
-    drafter = load_drafter(CERTAIN, TARGET)
-    vocabulary = Vocabulary(TARGET)
-    contract = make_contract(
-        (vocabulary.size, vocabulary.digest), vocabulary.encode(Prompt("overhead")), max_tokens=2 * credit
-    )
-    config = NodeConfig(roles=(Role.DRAFTER,), plain_loopback=True)
-    hello = hello_of(config, {Role.DRAFTER: drafter})
-    machine = NodeMachine(hello, {Role.DRAFTER: Drafter(DrafterConfig(drafter.offer))})
-    timed = Timed(drafter.executor)
-    host = Host(machine, {Role.DRAFTER: timed})
+async def draft_overhead(draft: str, target: str, times: int = TIMES) -> list[float]:
+    """Seconds between two expansions, measured ``times`` times. Raises ModelError, BackendError."""
+    loaded = load_drafter(draft, target)
+    contract = _contract(target, 2 * STEPS)
+    hello = hello_of(NodeConfig(roles=(Role.DRAFTER,), plain_loopback=True), {Role.DRAFTER: loaded})
     leader = hello_of(NodeConfig(roles=(Role.LEADER,), plain_loopback=True), {})
-    attach = Attach(
-        session=bytes(SESSION_ID_BYTES), contract=contract, committed=(), credit=credit, window=8, width=WIDTH
-    )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(host.run)
-        await host.link_up(_Sink(), LinkUp(2, leader, frozenset(int(feature) for feature in Feature), False))
-        await host.post(Received(2, 2, attach))
-        seen = -1
-        while len(timed.spans) > seen:  # until it has used its credit up
-            seen = len(timed.spans)
-            await trio.sleep(0.05)
-        nursery.cancel_scope.cancel()
-    return timed.between()
+    timed = Timed(loaded.executor)
+    measured = []
+    for _ in range(times):
+        drafter = Drafter(DrafterConfig(loaded.offer, floor=NO_FLOOR))
+        host = Host(NodeMachine(hello, {Role.DRAFTER: drafter}), {Role.DRAFTER: timed})
+        attach = Attach(
+            session=bytes(SESSION_ID_BYTES), contract=contract, committed=(), credit=STEPS, window=8, width=WIDTH
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            await host.link_up(_Sink(), LinkUp(2, leader, frozenset(int(feature) for feature in Feature), False))
+            await host.post(Received(2, 2, attach))
+            seen = -1
+            while len(timed.spans) > seen:  # until it has used its credit up
+                seen = len(timed.spans)
+                await trio.sleep(PAUSE)
+            nursery.cancel_scope.cancel()
+        measured.append(timed.between())
+    return measured
 
 
-def node_overhead(role: str) -> dict[str, float]:
-    """``node`` of a profile: blocks until measured. Must not be called from a Trio task."""
-    measure = verify_overhead if role == "verifier" else draft_overhead
-    return overhead_of(role, [trio.run(measure) for _ in range(TIMES)])
+def node_overhead(role: str, model: str, target: str) -> dict[str, float]:
+    """``node`` of a profile: blocks until measured. Must not be called from a Trio task.
+
+    Raises ModelError, BackendError.
+    """
+    if role == "verifier":
+        return overhead_of(role, trio.run(verify_overhead, model))
+    return overhead_of(role, trio.run(draft_overhead, model, target))
 
 
 def overhead_of(role: str, measured: Sequence[float]) -> dict[str, float]:

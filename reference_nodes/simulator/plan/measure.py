@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from dsdproto.roles.leader_session import WASTE_CAUSES
 from dsdproto.wire.messages import Stats
@@ -91,10 +92,12 @@ class Meter:
     """Everybody who takes part reports here.
 
     :param series: width of the windows over time, seconds; 0: none.
+    :param on_row: given each request as it ends, with what its leader counted.
     """
 
-    def __init__(self, slo: Slo, series: float = 0.0) -> None:
+    def __init__(self, slo: Slo, series: float = 0.0, on_row: Callable[[Row], None] | None = None) -> None:
         self.slo = slo
+        self._on_row = on_row
         self.series = Series(series) if series else None
         self.count = Count()
         self.window = Window()
@@ -118,13 +121,18 @@ class Meter:
             self.series.at(now).tokens += tokens
         if gap is not None:
             self.window.itl.add(gap)
+            if self.series is not None:
+                self.series.at(now).gap(gap)
 
     def ended(self, row: Row, now: float, stats: Stats | None) -> None:
         """A request came to its end."""
         count, window = self.count, self.window
         self.last_end = now
+        good = row.status == "done" and self._is_good(row)
         if self.series is not None:
-            self.series.at(now).ended(row)
+            self.series.at(now).ended(row, good)
+        if self._on_row is not None:
+            self._on_row(replace(row, within_slo=good if row.status == "done" else None, **counts_of(stats)))
         match row.status:
             case "done":
                 count.done += 1
@@ -141,8 +149,7 @@ class Meter:
         window.e2e.add(row.e2e)
         if row.tpot is not None:
             window.tpot.add(row.tpot)
-        slo = self.slo
-        if not (slo.ttft and row.ttft > slo.ttft) and not (slo.tpot and (row.tpot or 0.0) > slo.tpot):
+        if good:
             window.good += 1
             window.good_tokens += row.tokens
         if stats is not None:
@@ -151,4 +158,16 @@ class Meter:
             window.stats["verified"] += stats.verified
             window.stats["accepted"] += stats.accepted
             for cause, tokens in zip(WASTE_CAUSES, stats.waste):
-                window.waste[cause.value if isinstance(cause.value, str) else cause.name.lower()] += tokens
+                window.waste[cause.value] += tokens
+
+    def _is_good(self, row: Row) -> bool:
+        slo, ttft, tpot = self.slo, row.ttft or 0.0, row.tpot or 0.0
+        return not (slo.ttft and ttft > slo.ttft) and not (slo.tpot and tpot > slo.tpot)
+
+
+def counts_of(stats: Stats | None) -> dict[str, int]:
+    """A leader's figures of one stream, by column of :class:`Row`."""
+    if stats is None:
+        return {}
+    waste = {cause.value: tokens for cause, tokens in zip(WASTE_CAUSES, stats.waste)}
+    return {"drafted": stats.drafted, "verified": stats.verified} | waste

@@ -122,7 +122,7 @@ def figures_of(meter: Meter, end: float, nodes: dict[str, int], network: dict[st
         | {"bytes_per_token": ratio(network["bytes"], window.tokens), "bytes_per_second": network["bytes"] / span},
     }
     if meter.series is not None:
-        figures["series"] = meter.series.as_json()
+        figures["series"] = meter.series.as_json(nodes)
     return figures
 
 

@@ -24,3 +24,16 @@ class Row:
     rounds: int | None
     accepted: int | None
     reason: str
+    within_slo: bool | None = None
+    """None for what did not end well"""
+    drafted: int | None = None
+    """tokens, of the stream; with the following as the leader counted them (SPEC.md, registry "waste causes")"""
+    verified: int | None = None
+    stale: int | None = None
+    wrong: int | None = None
+    late: int | None = None
+    duplicate: int | None = None
+    too_deep: int | None = None
+    evicted: int | None = None
+    orphan: int | None = None
+    unverified: int | None = None

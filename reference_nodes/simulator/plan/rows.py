@@ -1,4 +1,4 @@
-"""Each request as a row of a file, written as it ends: CSV, or Parquet where pyarrow is installed."""
+"""Each request as a row of a file, written as it ends: CSV, or Parquet where pyarrow is installed. Windows as CSV."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from reference_nodes.simulator.plan.schema import ScenarioError
 COLUMNS = tuple(field.name for field in fields(Row))
 GROUP = 10_000
 """Rows of Parquet that are written together."""
-INTEGERS = ("number", "prompt", "output", "tokens", "attempts", "rounds", "accepted")
 NUMBERS = ("arrived", "ttft", "tpot", "e2e")
+TEXTS = ("node", "leader", "status", "reason")
+TRUTHS = ("within_slo",)
 
 
 class RowWriter:
@@ -59,14 +60,13 @@ class _Parquet:
             import pyarrow
             import pyarrow.parquet
         except ImportError:
-            text = "Parquet needs pyarrow: pip install pyarrow, or write .csv"
+            text = "Parquet needs pyarrow: pip install 'dsdp[parquet]', or write .csv"
             raise ScenarioError("--rows", text, str(path)) from None
         self._pyarrow = pyarrow
-        kinds = [
-            (name, pyarrow.int64() if name in INTEGERS else pyarrow.float64() if name in NUMBERS else pyarrow.string())
-            for name in COLUMNS
-        ]
-        self._schema = pyarrow.schema(kinds)
+        kinds = dict.fromkeys(COLUMNS, pyarrow.int64())
+        kinds |= dict.fromkeys(NUMBERS, pyarrow.float64())
+        kinds |= dict.fromkeys(TEXTS, pyarrow.string()) | dict.fromkeys(TRUTHS, pyarrow.bool_())
+        self._schema = pyarrow.schema(list(kinds.items()))
         self._writer = pyarrow.parquet.ParquetWriter(path, self._schema)
         self._rows: list[Row] = []
 
@@ -84,3 +84,14 @@ class _Parquet:
             columns = {name: [getattr(row, name) for row in self._rows] for name in COLUMNS}
             self._writer.write_table(self._pyarrow.table(columns, schema=self._schema))
             self._rows.clear()
+
+
+def write_series(path: Path, series: dict[str, Any]) -> None:
+    """A report's figures over time, a line for each window: when it begins, its width, its figures. Raises OSError."""
+    names = [name for name, values in series.items() if isinstance(values, list)]
+    width = series["width"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["from", "seconds", *names])
+        for number, values in enumerate(zip(*(series[name] for name in names))):
+            writer.writerow([number * width, width, *("" if value is None else value for value in values)])

@@ -16,6 +16,7 @@ from reference_nodes.simulator.plan.fleet import Fleet
 from reference_nodes.simulator.plan.measure import Meter
 from reference_nodes.simulator.plan.report import Report, cost_of, figures_of
 from reference_nodes.simulator.plan.row import Row
+from reference_nodes.simulator.plan.sampler import Sampler
 from reference_nodes.simulator.plan.scenario import Scenario
 from reference_nodes.simulator.plan.workload import Workload
 
@@ -55,18 +56,23 @@ def simulate(
     scenario: Scenario, on_row: Callable[[Row], None] | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """One run of a checked scenario; returns its figures."""
-    meter = Meter(scenario.slo, scenario.series)
+    meter = Meter(scenario.slo, scenario.series, on_row)
     fleet = Fleet(scenario, scenario.seed, meter)
     fleet.build()
-    drive = Drive(fleet, Workload(scenario, scenario.seed, fleet.recorded), meter, on_row)
+    drive = Drive(fleet, Workload(scenario, scenario.seed, fleet.recorded), meter)
     world = fleet.world
     faults = Faults(fleet, drive)
     faults.plan()
     horizon = scenario.duration + scenario.drain
+    sampler = None if meter.series is None else Sampler(meter.series, meter, world, horizon)
     if scenario.warmup:
-        world.at(scenario.warmup, begin_counting, fleet)
+        world.at(scenario.warmup, begin_counting, fleet, sampler)
+    if sampler is not None:
+        sampler.begin()
     with seldom_collected():
         world.go(horizon, None if progress is None else lambda now: progress(now, horizon))
+    if sampler is not None:
+        sampler.take()
     # Throughput is not divided by time in which there was nothing left to do.
     end = scenario.duration
     if drive.idle and meter.last_end > meter.window.began:
@@ -100,7 +106,9 @@ def seldom_collected() -> Iterator[None]:
         gc.unfreeze()
 
 
-def begin_counting(fleet: Fleet) -> None:
+def begin_counting(fleet: Fleet, sampler: Sampler | None) -> None:
     """The warm-up is over."""
+    if sampler is not None:
+        sampler.take()
     fleet.meter.begin(fleet.world.now)
     fleet.world.begin_counting()

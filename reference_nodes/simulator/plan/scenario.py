@@ -8,7 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from reference_nodes.simulator.plan.schema import Count, Number, Positive, Seconds, Share
+from reference_nodes.simulator.plan.schema import (
+    Amount,
+    Bandwidth,
+    Count,
+    Number,
+    Period,
+    Positive,
+    Rate,
+    Seconds,
+    Share,
+)
 
 # ---------------------------------------------------------------- devices
 
@@ -23,13 +33,14 @@ class Affine:
     per_row: Seconds = 0.0
     """verifier: one row for the prefix end and one for each draft node; drafter: one for each expanded node"""
     per_session: Seconds = 0.0
+    """for each session in the forward"""
     per_context: Seconds = 0.0
     """for each token of the prefixes of the sessions in the forward"""
     per_prefill: Seconds = 0.0
     """for each prompt position that is computed"""
     fused: bool = True
     """a chunk of a prompt is part of the forward that scores others; otherwise it is a forward of its own, before it"""
-    spread: Seconds = 0.0
+    spread: Amount = 0.0
     """standard deviation of the step time's logarithm; the constants are the median"""
     overhead: Seconds = 0.0
     """of the node around each job; not part of the forward that it reports"""
@@ -45,6 +56,7 @@ class Table:
     scale: Positive = 1.0
     """of all its times"""
     spread: Literal["measured", "none"] = "measured"
+    """whether times vary as they did when they were measured, or are the medians"""
 
 
 Device = Affine | Table
@@ -60,8 +72,11 @@ class Group:
     """Nodes that are alike: ``name-0`` to ``name-(count-1)``."""
 
     name: str
+    """at most 20 bytes"""
     count: Number
+    """of nodes"""
     roles: tuple[RoleName, ...]
+    """of each of them"""
     device: str = ""
     """what its verifier or drafter computes on"""
     drafter_device: str = ""
@@ -79,16 +94,17 @@ class Link:
     """How nodes of two groups are connected, each with each."""
 
     between: tuple[str, str]
+    """names of two groups, or twice the same"""
     rtt: Seconds = 0.0
     """there and back, without jitter"""
     jitter: Seconds = 0.0
     """each way takes up to this much longer, evenly distributed"""
-    bandwidth: Seconds = 0.0
-    """bits per second, each way and each pair of nodes; 0: no limit"""
+    bandwidth: Bandwidth = 0.0
+    """each way and each pair of nodes; 0: no limit"""
     loss: Share = 0.0
     """chance of a segment to be lost: it comes a retransmission later, and all behind it wait"""
     retransmit: Seconds = 0.0
-    """seconds until a lost segment is sent again; 0: twice the round trip plus 10 ms, as a tail-loss probe takes"""
+    """until a lost segment is sent again; 0: twice the round trip plus 10 ms, as a tail-loss probe takes"""
 
 
 # ---------------------------------------------------------------- workload
@@ -96,18 +112,27 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
+    """Always the same."""
+
     kind: ClassVar[str] = "constant"
     SHORTHAND: ClassVar[str] = "tokens"
     tokens: Number
+    """a number alone means the same: ``output = 128``"""
 
 
 @dataclass(frozen=True, slots=True)
 class Lognormal:
+    """Many short and few long ones."""
+
     kind: ClassVar[str] = "lognormal"
     median: Positive
-    sigma: Seconds
+    """tokens"""
+    sigma: Amount
+    """standard deviation of the logarithm"""
     low: Number = 1
+    """what is less becomes this"""
     high: Number = 1 << 16
+    """what is more becomes this"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +141,7 @@ class FromTrace:
 
     kind: ClassVar[str] = "trace"
     file: str
+    """as of a workload of kind ``trace``; relative to the scenario's"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +159,12 @@ class Poisson:
     """Requests come independently of each other, at a rate, over all clients."""
 
     kind: ClassVar[str] = "poisson"
-    rate: Positive
+    rate: Rate
     """requests per second, all clients together"""
     prompt: Length = Constant(64)
+    """its length, tokens"""
     output: Length = Constant(128)
+    """length of the answer, tokens"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +179,9 @@ class Closed:
     ramp: Seconds = 0.0
     """the first requests come evenly within this time"""
     prompt: Length = Constant(64)
+    """its length, tokens"""
     output: Length = Constant(128)
+    """length of the answer, tokens"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +190,7 @@ class Trace:
 
     kind: ClassVar[str] = "trace"
     file: str
+    """relative to the scenario's"""
     speed: Positive = 1.0
     """2: arrivals twice as fast"""
     repeat: bool = False
@@ -174,10 +205,11 @@ Workload = Poisson | Closed | Trace
 
 @dataclass(frozen=True, slots=True)
 class Iid:
-    """Each position by itself: ``rates[k]`` is the chance that the target's token is the drafter's choice number k."""
+    """Each position by itself."""
 
     kind: ClassVar[str] = "iid"
     rates: tuple[Share, ...]
+    """chance that the target's token is the drafter's first choice, its second, and so on; together at most 1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +218,13 @@ class Markov:
 
     kind: ClassVar[str] = "markov"
     good: tuple[Share, ...]
+    """rates, as of kind ``iid``, in an easy stretch"""
     bad: tuple[Share, ...]
+    """the same in a hard one"""
     worsens: Share
     """chance to go from good to bad at a position"""
     improves: Share
+    """chance to go from bad to good"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +233,7 @@ class Recorded:
 
     kind: ClassVar[str] = "recorded"
     file: str
+    """relative to the scenario's"""
     order: Literal["cycle", "random"] = "cycle"
     """which stream a session follows: session n the n-th, or any"""
 
@@ -224,8 +260,8 @@ class Static:
     """draft tokens; 0 is the target alone"""
     ahead: Count = 0
     """draft tokens that a drafter may have outstanding beyond the window"""
-    patience: Positive = 5.0
-    """seconds after which a round goes on with what there is"""
+    patience: Period = 5.0
+    """after so long a round goes on with what there is"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +270,19 @@ class Threshold:
 
     kind: ClassVar[str] = "threshold"
     size: Count = 4
+    """to begin with"""
     ahead: Count = 0
-    patience: Positive = 5.0
+    """as of kind ``static``"""
+    patience: Period = 5.0
+    """as of kind ``static``"""
     low: Share = 0.5
+    """acceptance below which the window shrinks"""
     high: Share = 0.8
+    """acceptance above which it grows"""
     least: Count = 1
+    """draft tokens"""
     most: Number = 12
+    """draft tokens"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +290,16 @@ class Optimum:
     """The closed-form window for the acceptance seen so far."""
 
     kind: ClassVar[str] = "optimum"
-    draft: Positive
-    """seconds of one draft token, and of a row more in the forward"""
+    draft: Period
+    """of one draft token, and of a row more in the forward"""
     fixed: Seconds = 0.0
-    """seconds of a round besides queue, forward and drafting: the round trip"""
+    """of a round besides queue, forward and drafting: the round trip"""
     most: Number = 12
+    """draft tokens"""
     ahead: Count = 0
-    patience: Positive = 5.0
+    """as of kind ``static``"""
+    patience: Period = 5.0
+    """as of kind ``static``"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +310,9 @@ class Awc:
     rtt: Seconds
     """what the controller is told of the link"""
     ahead: Count = 0
-    patience: Positive = 5.0
+    """as of kind ``static``"""
+    patience: Period = 5.0
+    """as of kind ``static``"""
 
 
 Window = Adaptive | Static | Threshold | Optimum | Awc
@@ -275,6 +323,7 @@ class Routing:
     """Which leader a session goes to."""
 
     kind: Literal["round-robin", "random", "shortest-queue", "goodput"] = "round-robin"
+    """shortest-queue: where the fewest sessions are; goodput: where link, queue and forward let expect tokens fastest"""
     view: Literal["client", "fleet"] = "client"
     """who routes: each client node for itself, knowing its own sessions, or one balancer that knows all of them"""
 
@@ -284,6 +333,7 @@ class Batching:
     """Which sessions share a forward."""
 
     kind: Literal["fifo", "length-aware", "fair"] = "fifo"
+    """fifo: as they came; length-aware: alike in length; fair: who has had least"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,18 +343,24 @@ class Drafting:
     drafters: Count = 1
     """for each session at most"""
     width: Number = 3
+    """children of a node of the draft tree at most; 1 is a chain"""
     credit: Count = 48
+    """draft tokens of a session that a drafter may have outstanding"""
     message_nodes: Number = 8
     """nodes that a drafter is asked to send at once"""
     max_ahead: Number = 64
+    """draft-ahead depth: how far beyond the last verdict a draft may reach"""
     expansions: Number = 2
+    """nodes of a session's tree that are expanded in one forward"""
     sessions_per_job: Number = 8
+    """sessions in one forward of a drafter"""
     max_sessions: Number = 32
     """of one drafter"""
     floor: Count = 0
     """paths less likely than 2^(-floor/16) are not drafted; 0: what suits the window, 48 or, where it waits until it is
     full (static, threshold, optimum), none"""
     sibling_floor: Count = 32
+    """the same for a node's choices after the first: 32 is a chance of 1/4, 255 lets all pass that ``width`` does"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,12 +368,17 @@ class Verifying:
     """Limits of verifiers and leaders, as in ``VerifierConfig`` and ``LeaderConfig``."""
 
     max_nodes: Number = 63
+    """draft tokens of one session in one forward"""
     max_rows: Number = 64
+    """of one forward, all sessions together"""
     max_sessions: Number = 64
+    """of one verifier; a request beyond is refused"""
     max_context: Number = 1 << 17
+    """tokens of prompt and answer; a request beyond is refused"""
     leader_sessions: Number = 256
+    """of one leader; a request beyond is refused"""
     kv_tokens: Count = 0
-    """what a verifier's memory holds; who was not served for longest is thrown out and computed again; 0: no limit"""
+    """tokens that a verifier's memory holds; who was not served for longest is thrown out and computed again; 0: no limit"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +386,9 @@ class Slo:
     """What a user is content with; 0: no limit."""
 
     ttft: Seconds = 0.0
+    """from a request's arrival to its first token"""
     tpot: Seconds = 0.0
+    """for each further token, mean of the request"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,10 +397,10 @@ class Patience:
 
     retries: Count = 0
     """how often it asks again"""
-    wait: Positive = 0.25
+    wait: Period = 0.25
     """before the first time; then twice as long each time"""
-    silence: Positive = 10.0
-    """seconds without news after which a stream under `quorum` is resumed elsewhere"""
+    silence: Period = 10.0
+    """without news after which a stream under `quorum` is resumed elsewhere"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,18 +417,24 @@ class Fault:
     other: str = ""
     """the same, for kinds between two; empty: everybody who is linked"""
     at: Seconds = 0.0
+    """when it strikes, or may first"""
     every: Seconds = 0.0
     """mean time between strikes, exponentially distributed, from ``at`` on; 0: strikes once"""
-    length: Positive = 5.0
-    """seconds until it is over"""
+    length: Period = 5.0
+    """until it is over"""
     count: Number = 1
+    """nodes of a group that each strike picks"""
     factor: Positive = 3.0
+    """of ``slow``"""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
+    """A whole scenario."""
+
     name: str
-    duration: Positive
+    """default: the file's"""
+    duration: Period
     """requests arrive for so long"""
     group: tuple[Group, ...]
     link: tuple[Link, ...]
@@ -374,12 +443,15 @@ class Scenario:
     acceptance: dict[str, Acceptance] = field(default_factory=dict)
     """by draft model"""
     about: str = ""
+    """a sentence for `dsdp sim list`"""
     seed: Count = 1
+    """of everything that is drawn at random"""
     warmup: Seconds = 0.0
     """what ends before is not counted"""
     drain: Seconds = 0.0
-    """seconds after ``duration`` in which what has arrived may end"""
+    """time after ``duration`` in which what has arrived may end"""
     commit: Literal["solo", "quorum"] = "solo"
+    """commit profile; ``quorum`` needs three nodes that are leader and voter"""
     window: Window = Adaptive()
     routing: Routing = Routing()
     batching: Batching = Batching()

@@ -29,11 +29,12 @@ class ScenarioError(DsdpError):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of a number; ``above`` is exclusive."""
+    """Limits of a number, ``above`` exclusive, and what it is counted in."""
 
     low: float | None = None
     high: float | None = None
     above: float | None = None
+    unit: str = ""
 
     def complaint(self, value: float) -> str | None:
         if self.low is not None and value < self.low:
@@ -45,7 +46,11 @@ class Bounds:
         return None
 
 
-Seconds = Annotated[float, Bounds(low=0.0)]
+Seconds = Annotated[float, Bounds(low=0.0, unit="s")]
+Period = Annotated[float, Bounds(above=0.0, unit="s")]
+Bandwidth = Annotated[float, Bounds(low=0.0, unit="bit/s")]
+Rate = Annotated[float, Bounds(above=0.0, unit="1/s")]
+Amount = Annotated[float, Bounds(low=0.0)]
 Positive = Annotated[float, Bounds(above=0.0)]
 Share = Annotated[float, Bounds(low=0.0, high=1.0)]
 Count = Annotated[int, Bounds(low=0)]

@@ -81,8 +81,21 @@ class Sketch:
                 return min(max(middle, self.smallest), self.largest)
         return self.largest
 
-    def as_json(self) -> dict[str, float | int | None]:
-        """Count, mean, p50, p95, p99, smallest and largest."""
+    def quantiles(self, parts: int = 100) -> list[float]:
+        """The distribution in ``parts`` steps: smallest, 1/parts, 2/parts, ..., largest; empty without values."""
+        if not self.count:
+            return []
+        found, seen, place = [self.smallest], 0, 1
+        for index in sorted(self._bins):
+            seen += self._bins[index]
+            middle = exp((index + 0.5) * _STEP) if index > -(1 << 20) else 0.0
+            while place < parts and seen * parts >= place * self.count:
+                found.append(min(max(middle, self.smallest), self.largest))
+                place += 1
+        return [*found, self.largest]
+
+    def as_json(self) -> dict[str, float | int | list[float] | None]:
+        """Count, mean, p50, p95, p99, smallest and largest, and the percentiles from 0 to 100."""
         return {
             "count": self.count,
             "mean": self.mean,
@@ -91,4 +104,5 @@ class Sketch:
             "p99": self.quantile(0.99),
             "min": self.smallest if self.count else None,
             "max": self.largest if self.count else None,
+            "quantiles": self.quantiles(),
         }
