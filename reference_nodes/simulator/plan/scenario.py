@@ -323,7 +323,7 @@ class Routing:
     """Which leader a session goes to."""
 
     kind: Literal["round-robin", "random", "shortest-queue", "goodput"] = "round-robin"
-    """shortest-queue: where the fewest sessions are; goodput: where link, queue and forward let expect tokens fastest"""
+    """shortest-queue: fewest sessions; goodput: where link, queue and forward let expect tokens fastest"""
     view: Literal["client", "fleet"] = "client"
     """who routes: each client node for itself, knowing its own sessions, or one balancer that knows all of them"""
 
@@ -378,7 +378,7 @@ class Verifying:
     leader_sessions: Number = 256
     """of one leader; a request beyond is refused"""
     kv_tokens: Count = 0
-    """tokens that a verifier's memory holds; who was not served for longest is thrown out and computed again; 0: no limit"""
+    """tokens that a verifier holds; who was not served for longest is thrown out and computed again; 0: no limit"""
 
 
 @dataclass(frozen=True, slots=True)
