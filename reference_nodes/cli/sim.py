@@ -41,6 +41,7 @@ def add(parsers: Any) -> None:
     _add_swarm(kinds)
     _add_run(kinds)
     sim_plan.add_list(kinds)
+    sim_plan.add_keys(kinds)
     sim_sweep.add(kinds)
     sim_plot.add(kinds)
     sim_paper.add(kinds)

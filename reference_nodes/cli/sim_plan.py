@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -87,6 +87,37 @@ def add_list(kinds: Any) -> None:
         "dsdp sim list\ndsdp sim run edge-cloud --set link.rtt=0.08",
     )
     add_json(listing)
+
+
+def add_keys(kinds: Any) -> None:
+    keys = add_command(
+        kinds,
+        "keys",
+        _keys,
+        "every key of a scenario file",
+        "Say what a scenario file may hold: tables, keys, units, limits and defaults, out of the schema itself.",
+        "dsdp sim keys\ndsdp sim keys window\ndsdp sim keys fault --json",
+    )
+    keys.add_argument("table", nargs="?", default="", metavar="TABLE", help="only those of one table, as window")
+    keys.add_argument("--markdown", action="store_true", help="as in the guide")
+    add_json(keys)
+
+
+def _keys(args: argparse.Namespace) -> int:
+    from reference_nodes.simulator.plan import keys
+
+    if args.markdown and (args.table or args.json):
+        raise UsageError("--markdown prints everything: leave TABLE and --json out")
+    if args.markdown:
+        print(keys.markdown(), end="")
+        return 0
+    text = keys.text(args.table)
+    if args.json:
+        chosen = [asdict(section) for section in keys.sections() if args.table in section.title]
+        print(json.dumps({"tables": chosen}))
+    else:
+        print(text)
+    return 0
 
 
 def run_scenario(args: argparse.Namespace) -> int:

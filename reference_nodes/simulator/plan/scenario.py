@@ -304,7 +304,7 @@ class Optimum:
 
 @dataclass(frozen=True, slots=True)
 class Awc:
-    """The DSD paper's adaptive window controller, with the weights that :mod:`.paper` trained for it."""
+    """The DSD paper's adaptive window controller, with weights trained in the set-up of ``dsdp sim paper``."""
 
     kind: ClassVar[str] = "awc"
     rtt: Seconds
@@ -358,7 +358,7 @@ class Drafting:
     """of one drafter"""
     floor: Count = 0
     """paths less likely than 2^(-floor/16) are not drafted; 0: what suits the window, 48 or, where it waits until it is
-    full (static, threshold, optimum), none"""
+    full (all but adaptive), none"""
     sibling_floor: Count = 32
     """the same for a node's choices after the first: 32 is a chance of 1/4, 255 lets all pass that ``width`` does"""
 
@@ -433,15 +433,19 @@ class Scenario:
     """A whole scenario."""
 
     name: str
-    """default: the file's"""
+    """what reports call it"""
     duration: Period
     """requests arrive for so long"""
     group: tuple[Group, ...]
+    """the nodes"""
     link: tuple[Link, ...]
+    """groups without one do not reach each other"""
     workload: Workload
+    """what clients ask for, and when"""
     device: dict[str, Device]
+    """what nodes compute on, by name"""
     acceptance: dict[str, Acceptance] = field(default_factory=dict)
-    """by draft model"""
+    """how often drafts are right, by draft model"""
     about: str = ""
     """a sentence for `dsdp sim list`"""
     seed: Count = 1
@@ -453,13 +457,21 @@ class Scenario:
     commit: Literal["solo", "quorum"] = "solo"
     """commit profile; ``quorum`` needs three nodes that are leader and voter"""
     window: Window = Adaptive()
+    """how many drafts a round verifies, and whether it waits for them"""
     routing: Routing = Routing()
+    """which leader a request goes to"""
     batching: Batching = Batching()
+    """which sessions a verifier serves together"""
     drafting: Drafting = Drafting()
+    """number of drafters, trees, draft-ahead"""
     verifying: Verifying = Verifying()
+    """limits, admission, memory"""
     patience: Patience = Patience()
+    """of clients"""
     slo: Slo = Slo()
+    """goodput counts what keeps it"""
     fault: tuple[Fault, ...] = ()
+    """what breaks"""
     series: Seconds = 0.0
     """width of the windows of figures over time; 0: none"""
     folder: str = ""
