@@ -1,4 +1,4 @@
-"""The planning guide, reference_nodes/simulator/README.md: commands parse, scenario and policy run, keys are all there."""
+"""The planning guide, reference_nodes/simulator/README.md: commands parse, scenario and policy run, keys are there."""
 
 from __future__ import annotations
 
