@@ -47,22 +47,39 @@ class _Record:
     trials: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
     total: float = 0.0
     expected: list[float] = field(default_factory=lambda: [0.0] * len(TRUSTS))
-    trust: float = 1.0
+    costs: dict[int, int] = field(default_factory=dict)
+    """what :meth:`cost` came to since the last trial: the same few scores are asked for again and again"""
+    _trust: float | None = 1.0
 
     def observe(self, score: int, accepted: bool) -> None:
         b = _bucket(score)
         self.hits[b] = self.hits[b] * FORGET + accepted
         self.trials[b] = self.trials[b] * FORGET + 1.0
         self.total = self.total * FORGET + accepted
-        total = self.total
         self.expected = [before * FORGET + more for before, more in zip(self.expected, _EXPECTED[score])]
-        wrong = [abs(expected - total) + doubt for expected, doubt in zip(self.expected, _DOUBTS)]
-        self.trust = TRUSTS[wrong.index(min(wrong))]
+        self.costs = {}
+        self._trust = None
+
+    @property
+    def trust(self) -> float:
+        """The power that explains the outcomes best; found when it is asked for, as trials come several at a time."""
+        if self._trust is None:
+            total = self.total
+            wrong = [abs(expected - total) + doubt for expected, doubt in zip(self.expected, _DOUBTS)]
+            self._trust = TRUSTS[wrong.index(min(wrong))]
+        return self._trust
 
     def probability(self, score: int) -> float:
         b = _bucket(score)
         prior = probability_of(score * self.trust)
-        return (self.hits[b] + PRIOR_WEIGHT * prior) / (self.trials[b] + PRIOR_WEIGHT)
+        known = (self.hits[b] + PRIOR_WEIGHT * prior) / (self.trials[b] + PRIOR_WEIGHT)
+        return min(max(known, 1e-4), 0.9999)
+
+    def cost(self, score: int) -> int:
+        cost = self.costs.get(score)
+        if cost is None:
+            cost = self.costs[score] = min(round(-16 * log2(self.probability(score))), 255)
+        return cost
 
 
 @dataclass(slots=True)
@@ -85,8 +102,8 @@ class AcceptanceEstimator:
 
     def probability(self, score: int, first: bool) -> float:
         """Estimated acceptance probability of a node with this score, in (0, 1)."""
-        return min(max((self.first if first else self.others).probability(score), 1e-4), 0.9999)
+        return (self.first if first else self.others).probability(score)
 
     def cost(self, score: int, first: bool) -> int:
         """The probability in the trie's units: -16 log2 p, u8."""
-        return min(round(-16 * log2(self.probability(score, first))), 255)
+        return (self.first if first else self.others).cost(score)

@@ -17,6 +17,7 @@ until the next ADVANCE is about due, so that one message carries many nodes.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -114,16 +115,25 @@ class _Session:
     window: int
     width: int
     scores: bool
+    end: int
+    """position at which the stream ends: nothing is drafted from there on"""
     flush: FlushPolicy
     nodes: list[_Node] = field(default_factory=list)
     """the live tree without its root; parents come first"""
+    unsent: list[_Node] = field(default_factory=list)
+    """those of them that were not sent yet, in the same order"""
+    open: list[_Node] = field(default_factory=list)
+    """those of them that may be expanded, likeliest first, the older one among equals"""
     numbered: dict[int, _Node] = field(default_factory=dict)
     sent: int = 0
     """nodes sent over the life of the channel"""
 
-    @property
-    def unsent(self) -> int:
-        return sum(node.number is None for node in self.nodes)
+    def add(self, node: _Node) -> None:
+        """A new node of the live tree."""
+        self.nodes.append(node)
+        self.unsent.append(node)
+        if node.position < self.end and node.token not in self.contract.stop_tokens:
+            insort(self.open, node, key=_cost_of)
 
 
 @dataclass(slots=True)
@@ -221,6 +231,7 @@ class Drafter:
             window=attach.window,
             width=min(attach.width, self.config.width) if Feature.TREES in features else 1,
             scores=Feature.SCORES in features,
+            end=min(len(contract.prompt) + contract.max_tokens, offer.max_context),
             flush=FlushPolicy(now),
         )
         effects.append(Send(*key, Attached(model=offer.name)))
@@ -270,14 +281,16 @@ class Drafter:
             node = node.children.get(token)
 
     def _reroot(self, session: _Session, root: _Node) -> None:
-        for node in (session.root, *session.nodes):
-            node.live = False
+        session.root.live = False
         root.parent = None
         root.live = True
         session.root = root
-        session.nodes = [node for node in session.nodes if node is not root and _hangs_below(node, root)]
-        for node in session.nodes:
-            node.live = True
+        for node in session.nodes:  # parents come first, so theirs is decided
+            if node is not root:
+                node.live = node.parent.live  # type: ignore[union-attr]
+        session.nodes = [node for node in session.nodes if node.live and node is not root]
+        session.unsent = [node for node in session.unsent if node.live and node is not root]
+        session.open = [node for node in session.open if node.live and node is not root]
         session.numbered = {node.number: node for node in session.nodes if node.number is not None}
         for node in (root, *session.nodes):
             if node.spare:
@@ -296,9 +309,9 @@ class Drafter:
 
     def _propose(self, session: _Session, now: float, effects: list[Effect]) -> None:
         """Send what is ready; one PROPOSE for each sent node (or the root) that unsent nodes hang below."""
-        if not session.unsent:
+        waiting = session.unsent
+        if not waiting:
             return
-        waiting = [node for node in session.nodes if node.number is None]
         if len(waiting) < session.window:
             base = session.root.cost
             gain = sum([probability_of(node.cost - base) for node in waiting])
@@ -318,6 +331,7 @@ class Drafter:
         for base, members in groups.values():
             for start in range(0, len(members), MAX_NODES):
                 self._send_group(session, base, members[start : start + MAX_NODES], effects)
+        session.unsent = []
 
     def _send_group(self, session: _Session, base: _Node, members: list[_Node], effects: list[Effect]) -> None:
         index = {id(base): 0}
@@ -334,9 +348,9 @@ class Drafter:
                 Propose(
                     position=base.position,
                     base=short_digest(base.digest),
-                    tokens=tuple(node.token for node in members),
+                    tokens=tuple([node.token for node in members]),
                     parents=parents_field(tuple(parents)),
-                    scores=bytes(node.score for node in members) if session.scores else None,
+                    scores=bytes([node.score for node in members]) if session.scores else None,
                 ),
             )
         )
@@ -349,19 +363,14 @@ class Drafter:
         """The ``count`` nodes that are most worth expanding, likeliest first."""
         if len(session.nodes) >= session.credit:
             return []
-        end = min(len(session.contract.prompt) + session.contract.max_tokens, self.config.offer.max_context)
-        limit = session.root.cost + self.config.floor
-        stops = session.contract.stop_tokens
-        open_nodes = [
-            node
-            for node in session.nodes
-            if not node.expanded and node.cost <= limit and node.position < end and node.token not in stops
-        ]
-        if not session.root.expanded and session.root.position < end:
-            open_nodes.insert(0, session.root)
-        if len(open_nodes) > 1:
-            open_nodes.sort(key=_cost_of)
-        return open_nodes[:count]
+        root = session.root
+        found = [] if root.expanded or root.position >= session.end else [root]
+        limit = root.cost + self.config.floor
+        for node in session.open:
+            if len(found) == count or node.cost > limit:
+                break
+            found.append(node)
+        return found
 
     def _start(self, effects: list[Effect]) -> None:
         if self._job is not None:
@@ -383,7 +392,7 @@ class Drafter:
         self._jobs += 1
         self._job = (self._jobs, chosen)
         work = DraftWork(
-            expand=tuple(self._item(session, nodes) for session, nodes in chosen), release=tuple(self._forget)
+            expand=tuple([self._item(session, nodes) for session, nodes in chosen]), release=tuple(self._forget)
         )
         self._forget.clear()
         effects.append(Compute(self._jobs, work))
@@ -394,6 +403,8 @@ class Drafter:
             node.index = i
         for node in nodes:
             node.expanded = True
+            if node is not session.root:
+                session.open.remove(node)
         return ExpandItem(
             session=session.key,
             prefix=tuple(session.tokens),
@@ -409,7 +420,7 @@ class Drafter:
         nodes = self._frontier(session, 1)
         if self._job is not None:
             nodes += [node for member, chosen in self._job[1] if member is session for node in chosen if node.live]
-        return max((probability_of(node.cost - session.root.cost) for node in nodes), default=0.0)
+        return probability_of(min(map(_cost_of, nodes)) - session.root.cost) if nodes else 0.0
 
     def _computed(self, event: Computed, now: float, effects: list[Effect]) -> None:
         if self._job is None or event.job != self._job[0]:
@@ -435,11 +446,11 @@ class Drafter:
 
     def _grow(self, session: _Session, node: _Node, children: tuple[Child, ...]) -> None:
         """Add what is likely enough and within credit; the best guess below the root always is likely enough."""
-        limit = session.root.cost + self.config.floor
+        limit, sibling_floor = session.root.cost + self.config.floor, self.config.sibling_floor
         spare: list[Child] = []
         for child in children:
             first = not node.children and not spare
-            if not first and child.score > self.config.sibling_floor:
+            if not first and child.score > sibling_floor:
                 continue
             score = self.acceptance.cost(child.score, not node.children)
             unlikely = node.cost + score > limit and not (first and node is session.root)
@@ -449,7 +460,7 @@ class Drafter:
             digest = extend_digest(node.digest, child.token)
             below = _Node(child.token, node, digest, node.position + 1, score, child.score)
             node.children[child.token] = below
-            session.nodes.append(below)
+            session.add(below)
         node.spare = tuple(spare)
 
 
@@ -462,10 +473,3 @@ def _up(node: _Node, root: _Node) -> Iterator[_Node]:
         yield node
         assert node.parent is not None
         node = node.parent
-
-
-def _hangs_below(node: _Node, root: _Node) -> bool:
-    above = node.parent
-    while above is not None and above is not root:
-        above = above.parent
-    return above is root
