@@ -17,9 +17,9 @@ from dsdproto.wire.messages import Advance, Attach, Attached, Error, Propose
 
 ATTEMPTS = 8
 QUIET = 0.3
+"""Seconds in which a drafter that has something to say would say it; only ever used to show that nothing comes."""
 LATE = 1.5
 """Seconds for what a busy drafter drafts next, where a case needs it."""
-"""Seconds in which a drafter that has something to say would say it; only ever used to show that nothing comes."""
 
 
 def drafter_case(name: str, title: str, *clauses: str, **more: object):  # type: ignore[no-untyped-def]
