@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from reference_nodes.simulator.plan import scenario
+from reference_nodes.simulator.plan import parts, scenario
 from reference_nodes.simulator.plan.schema import Bounds, ScenarioError, nearest, plain
 
 LEFT_OUT = {("Scenario", "folder")}
@@ -163,7 +163,7 @@ def _toml(value: Any) -> str:
 def comments() -> dict[str, dict[str, str]]:
     """By dataclass of the schema and field: the text that stands below it."""
     out: dict[str, dict[str, str]] = {}
-    for cls in ast.parse(inspect.getsource(scenario)).body:
+    for cls in [line for module in (parts, scenario) for line in ast.parse(inspect.getsource(module)).body]:
         if not isinstance(cls, ast.ClassDef):
             continue
         said = out.setdefault(cls.name, {})
@@ -180,7 +180,7 @@ def comments() -> dict[str, dict[str, str]]:
 
 def markdown(level: int = 3) -> str:
     """A heading and a table for each section."""
-    parts = []
+    pieces = []
     for section in sections():
         title = f"`{section.place}`" if section.place.startswith("[") else section.place or "Top of the file"
         title += f', `kind = "{section.kind}"`' if section.kind else ""
@@ -192,8 +192,8 @@ def markdown(level: int = 3) -> str:
             default = default if key.default else "must be given"
             cells = (f"`{key.name}`", key.value, default, key.text.replace("``", "`"))
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        parts.append("\n".join(lines).replace("``", "`").rstrip())
-    return "\n\n".join(parts) + "\n"
+        pieces.append("\n".join(lines).replace("``", "`").rstrip())
+    return "\n\n".join(pieces) + "\n"
 
 
 def text(word: str = "") -> str:
@@ -203,7 +203,7 @@ def text(word: str = "") -> str:
         places = list(dict.fromkeys(section.place.strip("[]").partition(".")[0] for section in sections()))
         names = [name for name in places if name]
         raise ScenarioError("", f"no table {word!r}; there are {', '.join(names)}{nearest(word, names)}")
-    parts = []
+    pieces = []
     for section in chosen:
         lines = [section.title, textwrap.fill(section.about, WIDTH)]
         for key in section.keys:
@@ -212,5 +212,5 @@ def text(word: str = "") -> str:
             lines += textwrap.wrap(
                 key.text, WIDTH, initial_indent=" " * (COLUMN + 4), subsequent_indent=" " * (COLUMN + 4)
             )
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts).replace("``", "`")
+        pieces.append("\n".join(lines))
+    return "\n\n".join(pieces).replace("``", "`")
