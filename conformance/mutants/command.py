@@ -87,8 +87,10 @@ def listing() -> str:
     lines = [f"{len(MUTANTS)} mutants, each with the cases that have to kill it:"]
     for mutant in MUTANTS.values():
         lines.append(f"  {mutant.name:<34} {mutant.clause:<9} {mutant.breaks}  [{' '.join(mutant.killers)}]")
-    lines.append(f"{len(ODD)} odd nodes, which have to pass all live cases of their role:")
-    lines += [f"  {odd.name:<34} {' '.join(odd.clauses):<9} {odd.is_odd}" for odd in ODD.values()]
+    lines.append(f"{len(ODD)} odd nodes, which have to pass all live cases of their role, or those named:")
+    for odd in ODD.values():
+        named = f"  [{' '.join(odd.cases)}]" if odd.cases else ""
+        lines.append(f"  {odd.name:<34} {' '.join(odd.clauses):<9} {odd.is_odd}{named}")
     return "\n".join(lines) + "\n"
 
 

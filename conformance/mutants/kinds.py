@@ -41,8 +41,9 @@ class Odd:
 
     :param is_odd: what is unusual about it, in one line.
     :param clauses: that allow it.
-    :param role: whose whole suite it has to pass.
+    :param role: whose whole suite it has to pass; with :data:`CHAOS`, the cases that are named.
     :param arguments: of the node's command, besides.
+    :param cases: that it has to pass, by id; empty: all live cases of its role.
     """
 
     name: str
@@ -52,3 +53,4 @@ class Odd:
     patches: tuple[Patch, ...] = ()
     besides: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 # ruff: noqa: E501 (pieces of source stand as they are)
 from __future__ import annotations
 
-from conformance.mutants.kinds import Odd
+from conformance.mutants.kinds import CHAOS, Odd
 from conformance.mutants.patching import Patch
 
 CONNECTION = "dsdproto.connection"
@@ -47,7 +47,7 @@ ODD = (
         (Patch("reference_nodes.executors", '        """Never raises for what one item asks for; see :class:`DraftDone`."""\n',
                "        import dataclasses\n        work = dataclasses.replace(work, expand=tuple(dataclasses.replace(item, sampling=dataclasses.replace(item.sampling, seed=1)) for item in work.expand))\n"),)),
     Odd("drafter-silent", "takes every session and drafts nothing", ("D-11",), "drafter",
-        (Patch(DRAFTER, "        if not session.unsent:\n            return\n", "        return\n"),)),
+        (Patch(DRAFTER, "        if not waiting:\n            return\n", "        return\n"),)),
     Odd("leader-plain", "offers no optional feature", ("C-8", "V-5", "D-15"), "leader", (NO_FEATURES,)),
     Odd("leader-small", "keeps few drafts, asks for few, and verifies few at a time", ("TRIE-5", "D-6"), "leader",
         (Patch("dsdproto.roles.leader", "    credit: int = 48\n", "    credit: int = 6\n"),
@@ -61,4 +61,9 @@ ODD = (
         (Patch("dsdproto.roles.voter", "    suspect_after: float = 0.3\n", "    suspect_after: float = 0.6\n"),), ("leader",)),
     Odd("client-plain", "offers no optional feature", ("C-8", "S-18"), "client", (NO_FEATURES,)),
     Odd("client-byte-by-byte", "puts every byte into a TLS record of its own", ("F-4",), "client", (BYTE_BY_BYTE,)),
+    Odd("chaos-reconnects", "its verifiers and drafters end their links in good order every two seconds, whatever goes on, and dial again", ("C-13", "L-4", "L-6"), CHAOS,
+        (Patch("reference_nodes.peers", '        """Called by a link once the machines know of it."""\n',
+               "        async def leave():\n            await trio.sleep(2.0)\n            link.close('tired of it')\n\n"
+               "        if link.dialer and (Role.VERIFIER in self.roles or Role.DRAFTER in self.roles):\n            self._nursery.start_soon(leave)\n"),),
+        cases=("chaos/rough-roads", "chaos/drafters-come-and-go", "chaos/verifier-killed", "chaos/two-leaders", "chaos/leader-killed")),
 )  # fmt: skip

@@ -62,7 +62,7 @@ def selftest(
     orders: dict[tuple[str, str], Order] = {}
     for each in odd:  # these take longest, so they begin first
         orders["odd", each.name] = Order(
-            each.name, each.role, each.besides, each.arguments, (), seed, patience, CASES_AT_ONCE
+            each.name, each.role, each.besides, each.arguments, each.cases, seed, patience, CASES_AT_ONCE
         )
     for kind, order in controls(mutants, seed, patience):
         orders["control", kind] = order
