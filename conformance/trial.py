@@ -56,6 +56,11 @@ class Trial:
         return step * self.patience * self._slowness()
 
     @property
+    def slowness(self) -> float:
+        """How much slower than alone the machine is now; 1.0: it has room."""
+        return self._slowness()
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the case began, in real time: what comes too *early* is measured by it."""
         return self._clock() - self._start
