@@ -18,12 +18,15 @@ from reference_nodes.bench.alone import decode_alone
 from reference_nodes.bench.exchange import WINDOW, rounds, tokens_in
 from reference_nodes.bench.identity import SHARING, bench_identity, first_difference, identity_text, settings
 from reference_nodes.bench.relay import Relay
+from reference_nodes.bench.simulator import bench_simulator, simulator_text
 from reference_nodes.bench.speed import bench_speed, speed_text
 from reference_nodes.bench.spread import spread, spread_text
 from reference_nodes.bench.truncate import write_truncated
 from reference_nodes.bench.wire import bench_wire, delivery_bytes, echo_sizes, wire_text
 from reference_nodes.cli.options import Prompt
 from reference_nodes.models_store import ModelFiles
+from reference_nodes.simulator.plan.loader import load
+from reference_nodes.simulator.plan.run import run
 from tests.backend_models import SMALL, write_model
 from tests.live import TARGET, alone, contract, drafter
 
@@ -204,3 +207,14 @@ def test_bench_speed_reports_every_way(tmp_path: Path) -> None:
     assert modes["DSDP, 0 drafters"]["draft_bytes_per_committed_token"] == 0
     assert modes["DSDP, 2 drafters"]["rounds"] <= 48
     assert "DSDP, 2 drafters" in speed_text(found)
+
+
+def test_bench_simulator_counts_what_the_same_run_counts() -> None:
+    given = ["duration=4", "warmup=0"]
+    found = bench_simulator(["lan-laptops", "edge-cloud"], given, 2)
+    json.dumps(found)
+    once = run(load("edge-cloud", given))
+    cell = found["scenarios"]["edge-cloud"]
+    assert (cell["digest"], cell["messages"]) == (once.digest, once["network.all_messages"])
+    assert cell["events"] > cell["messages"] > 500
+    assert "messages/s" in simulator_text(found) and "lan-laptops" in simulator_text(found)

@@ -1,4 +1,4 @@
-"""``dsdp bench``: identity, speed, wire, failover, commit and fidelity."""
+"""``dsdp bench``: identity, speed, wire, failover, commit, simulator and fidelity."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from reference_nodes.cli.runner import run_trio
 
 PROMPTS = 10
 TOKENS = 64
+SCENARIOS = ("lan-laptops", "edge-cloud", "datacentre", "flaky-home")
+"""Of the planner's gallery: those that run in well under a minute."""
 
 
 def add(parsers: Any) -> None:
@@ -20,13 +22,14 @@ def add(parsers: Any) -> None:
         parsers,
         "bench",
         None,
-        "measure: identity, speed, wire, failover, commit, fidelity",
-        "Six measurements. Progress is on stderr; --json prints one object.",
+        "measure: identity, speed, wire, failover, commit, simulator, fidelity",
+        "Seven measurements. Progress is on stderr; --json prints one object.",
         "dsdp bench identity --prompts questions.jsonl\n"
         "dsdp bench speed --prompts questions.jsonl --json\n"
         "dsdp bench wire\n"
         "dsdp bench failover --runs 30\n"
         "dsdp bench commit\n"
+        "dsdp bench simulator\n"
         "dsdp bench fidelity --quick",
     )
     kinds = parser.add_subparsers(dest="bench", metavar="WHAT", required=True)
@@ -101,6 +104,7 @@ def add(parsers: Any) -> None:
     )
     add_json(wire)
     _add_quorum(kinds)
+    _add_simulator(kinds)
     fidelity_command.add(kinds)
 
 
@@ -164,6 +168,32 @@ def _add_quorum(kinds: Any) -> None:
         add_json(kind)
 
 
+def _add_simulator(kinds: Any) -> None:
+    simulator = add_command(
+        kinds,
+        "simulator",
+        _simulator,
+        "protocol messages that the planning simulator handles per second of processor time",
+        "Each scenario is run as often as asked, in turn, on one core and without the codec. Messages between roles of "
+        "one node do not count.",
+        "dsdp bench simulator --json\ndsdp bench simulator campus --repeat 1",
+    )
+    simulator.add_argument(
+        "scenarios",
+        nargs="*",
+        default=list(SCENARIOS),
+        metavar="SCENARIO",
+        help=f"of the gallery, or files (default: {', '.join(SCENARIOS)})",
+    )
+    simulator.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="over the file's value"
+    )
+    simulator.add_argument(
+        "--repeat", type=count(1), default=3, metavar="N", help="runs of each, in turn (default: %(default)s)"
+    )
+    add_json(simulator)
+
+
 def _identity(args: argparse.Namespace) -> int:
     from reference_nodes.bench.identity import bench_identity, identity_text
     from reference_nodes.cli.demo_command import ensure_model, log_directory
@@ -220,3 +250,11 @@ def _commit(args: argparse.Namespace) -> int:
         report = run_trio(bench_commit, args, prompts, logs)
     print(json.dumps(report) if args.json else commit_text(report))
     return 0 if report["same_text"] == report["pairs"] else 1
+
+
+def _simulator(args: argparse.Namespace) -> int:
+    from reference_nodes.bench.simulator import bench_simulator, simulator_text
+
+    report = bench_simulator(args.scenarios, args.settings, args.repeat)
+    print(json.dumps(report) if args.json else simulator_text(report))
+    return 0
