@@ -152,7 +152,7 @@ class PrefixChain:
         return 0 <= position <= len(self._tokens) and self._digests[position].startswith(digest)
 
     def copy(self) -> PrefixChain:
-        twin = PrefixChain(self._digests[0])
+        twin = PrefixChain.__new__(PrefixChain)  # what is copied was checked when it came
         twin._tokens = self._tokens.copy()
         twin._digests = self._digests.copy()
         return twin

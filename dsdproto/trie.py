@@ -199,7 +199,7 @@ class DraftTrie:
         added, places = placed
         revived = self._revive() if added else 0
         self._evict()
-        nodes = tuple(place.id if isinstance(place, Node) and place.id in self._by_id else None for place in places)
+        nodes = tuple([place.id if isinstance(place, Node) and place.id in self._by_id else None for place in places])
         return GraftResult(added, 0, revived, self._journal, nodes)
 
     def _place(self, proposal: Proposal) -> tuple[int, list[Node | int | Waste]] | None:
@@ -346,7 +346,7 @@ class DraftTrie:
                     self._count(child.sources[0], Waste.LATE)
             origins.append(origin)
             self._root = child
-        self.accepted += gained
+        self.accepted.update(gained)
         revived = self._revive()
         self._evict()
         return CommitResult(tuple(origins), gained, self._journal, revived)

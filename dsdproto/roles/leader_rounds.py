@@ -87,7 +87,7 @@ def plan_round(session: Session, seat: VerifierSeat, cost: CostModel, trees: boo
         price=cost.price,
         crowd=cost.crowd,
         arrivals=_arrivals(session, now),
-        drafters=sum(drafter.lag.missed < GIVE_UP for drafter in session.drafters.values()),
+        drafters=sum([drafter.lag.missed < GIVE_UP for drafter in session.drafters.values()]),
         room=room,
         elapsed=now - session.verified_at,
         rounds=session.rounds,
