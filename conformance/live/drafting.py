@@ -37,17 +37,20 @@ class Attachment:
         self._names[(self.session.position, self.session.short)] = self.session.tokens
 
     @property
-    def outstanding(self) -> int:
-        """Nodes that count against the credit: ahead of the announced prefix and on its path (clause D-6)."""
+    def ahead(self) -> list[Prefix]:
+        """Nodes ahead of the announced prefix and on its path."""
         root = self.session.tokens
-        return sum(len(node) > len(root) and node[: len(root)] == root for node in self.nodes)
+        return [node for node in self.nodes if len(node) > len(root) and node[: len(root)] == root]
+
+    @property
+    def outstanding(self) -> int:
+        """Nodes that count against the credit (clause D-6)."""
+        return len(self.ahead)
 
     @property
     def depth(self) -> int:
         """How many tokens in a row are outstanding, at most."""
-        root = self.session.tokens
-        ahead = (len(node) - len(root) for node in self.nodes if node[: len(root)] == root)
-        return max(ahead, default=0)
+        return max(map(len, self.ahead), default=self.session.position) - self.session.position
 
     async def propose(self, *, within: float | None = None) -> Propose:
         """The next PROPOSE, which has to be legal. Raises Unsupported where the testee never drafted anything: to
