@@ -146,9 +146,10 @@ def test_adaptive_window_is_no_slower_than_the_target_alone() -> None:
     ],
 )
 def test_every_kind_of_window_drafts_and_beats_the_target_alone(window: dict[str, Any]) -> None:
+    alone = run(parse(small(window={"kind": "static", "size": 0})))
     report = run(parse(small(window=window)))
-    assert report["speculation.tokens_per_round"] > 1.5
-    assert report["latency.tpot.mean"] < 0.03
+    assert report["speculation.tokens_per_round"] > 1.2
+    assert report["latency.tpot.mean"] < alone["latency.tpot.mean"]
 
 
 @pytest.mark.parametrize("batching", ["fifo", "length-aware", "fair"])

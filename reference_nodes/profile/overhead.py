@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import trio
@@ -29,6 +30,7 @@ from reference_nodes.executors import Executor
 from reference_nodes.host import Host
 from reference_nodes.node import open_node
 from reference_nodes.offers import load_drafter
+from reference_nodes.profile.document import ProfileError
 from reference_nodes.profile.steps import WIDTH
 
 TEXT = Prompt("one two three four, one two three four, one two three four, one two")
@@ -38,7 +40,9 @@ TIMES = 3
 NO_FLOOR = 1 << 20
 """Also what is unlikely is expanded."""
 PAUSE = 0.5
-"""Seconds without a step after which a drafter has nothing left to do; a prompt takes less."""
+"""Seconds without a step after which a drafter that has begun has nothing left to do."""
+PATIENCE = 60.0
+"""Seconds after which it is to have begun and ended."""
 
 
 class Timed:
@@ -59,12 +63,14 @@ class Timed:
     def between(self) -> float:
         """Median seconds from the end of a job to the beginning of the next; forgets them.
 
-        Raises ValueError for fewer than two jobs.
+        Raises ProfileError for fewer than two jobs.
         """
         spans, self.spans = self.spans, []
         if len(spans) < 2:
-            raise ValueError(f"{len(spans)} steps: the model had nothing to do")
-        return statistics.median(late[0] - early[1] for early, late in zip(spans, spans[1:]))
+            raise ProfileError(
+                f"{len(spans)} steps of a session of {STEPS} tokens: the model cannot be measured; is the machine too busy?"
+            )
+        return statistics.median(late[0] - early[1] for early, late in pairwise(spans))
 
 
 def _contract(target: str, tokens: int) -> Contract:
@@ -75,7 +81,7 @@ def _contract(target: str, tokens: int) -> Contract:
 async def verify_overhead(target: str, times: int = TIMES) -> list[float]:
     """Seconds of a round without drafters besides the forward, measured ``times`` times.
 
-    Raises ModelError, BackendError.
+    Raises ModelError, BackendError, ProfileError.
     """
     contract = _contract(target, STEPS)
     config = NodeConfig(roles=(Role.CLIENT, Role.LEADER, Role.VERIFIER), target=target, plain_loopback=True, host=None)
@@ -107,7 +113,10 @@ class _Sink:
 
 
 async def draft_overhead(draft: str, target: str, times: int = TIMES) -> list[float]:
-    """Seconds between two expansions, measured ``times`` times. Raises ModelError, BackendError."""
+    """Seconds between two expansions, measured ``times`` times.
+
+    Raises ModelError, BackendError, ProfileError.
+    """
     loaded = load_drafter(draft, target)
     contract = _contract(target, 2 * STEPS)
     hello = hello_of(NodeConfig(roles=(Role.DRAFTER,), plain_loopback=True), {Role.DRAFTER: loaded})
@@ -124,10 +133,11 @@ async def draft_overhead(draft: str, target: str, times: int = TIMES) -> list[fl
             await nursery.start(host.run)
             await host.link_up(_Sink(), LinkUp(2, leader, frozenset(int(feature) for feature in Feature), False))
             await host.post(Received(2, 2, attach))
-            seen = -1
-            while len(timed.spans) > seen:  # until it has used its credit up
-                seen = len(timed.spans)
-                await trio.sleep(PAUSE)
+            seen = 0
+            with trio.move_on_after(PATIENCE):
+                while not timed.spans or len(timed.spans) > seen:  # until it has used its credit up
+                    seen = len(timed.spans)
+                    await trio.sleep(PAUSE)
             nursery.cancel_scope.cancel()
         measured.append(timed.between())
     return measured
@@ -136,7 +146,7 @@ async def draft_overhead(draft: str, target: str, times: int = TIMES) -> list[fl
 def node_overhead(role: str, model: str, target: str) -> dict[str, float]:
     """``node`` of a profile: blocks until measured. Must not be called from a Trio task.
 
-    Raises ModelError, BackendError.
+    Raises ModelError, BackendError, ProfileError.
     """
     if role == "verifier":
         return overhead_of(role, trio.run(verify_overhead, model))
