@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -139,8 +140,11 @@ def test_weights_that_are_shipped_give_windows_and_say_where_they_are_from() -> 
     assert body["figures"]["settings"] >= 20 and "train_awc" in body["recipe"]
     sizes = [net(state(acceptance=a / 10, rtt=r / 100)) for a in range(3, 10) for r in range(1, 12)]
     assert all(-2.0 < size < 16.0 for size in sizes)
-    # What it was trained for: longer windows where more is accepted.
-    assert net(state(acceptance=0.9, rtt=0.08)) > net(state(acceptance=0.45, rtt=0.08)) + 1.0
+    # What it was trained for: longer windows where more is accepted, short ones where waiting costs more than it brings.
+    near = [(queue, rtt) for queue in (0.0, 0.05, 0.2, 0.5) for rtt in (0.005, 0.01)]
+    few, many = ([net(state(acceptance=a, queue=queue, rtt=rtt)) for queue, rtt in near] for a in (0.3, 0.9))
+    assert fmean(many) > fmean(few) + 1.0
+    assert net(state(acceptance=0.3, rtt=0.08)) < 1.5
 
 
 def test_network_is_what_it_says() -> None:

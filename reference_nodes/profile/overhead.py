@@ -68,7 +68,7 @@ class Timed:
         spans, self.spans = self.spans, []
         if len(spans) < 2:
             raise ProfileError(
-                f"{len(spans)} steps of a session of {STEPS} tokens: the model cannot be measured; is the machine too busy?"
+                f"{len(spans)} steps of a session of {STEPS} tokens: nothing to measure; is the machine too busy?"
             )
         return statistics.median(late[0] - early[1] for early, late in pairwise(spans))
 
