@@ -140,7 +140,7 @@ def test_weights_that_are_shipped_give_windows_and_say_where_they_are_from() -> 
     assert body["figures"]["settings"] >= 20 and "train_awc" in body["recipe"]
     sizes = [net(state(acceptance=a / 10, rtt=r / 100)) for a in range(3, 10) for r in range(1, 12)]
     assert all(-2.0 < size < 16.0 for size in sizes)
-    # What it was trained for: longer windows where more is accepted, short ones where waiting costs more than it brings.
+    # What it was trained for: longer windows where more is accepted, short ones where waiting costs more than it gives.
     near = [(queue, rtt) for queue in (0.0, 0.05, 0.2, 0.5) for rtt in (0.005, 0.01)]
     few, many = ([net(state(acceptance=a, queue=queue, rtt=rtt)) for queue, rtt in near] for a in (0.3, 0.9))
     assert fmean(many) > fmean(few) + 1.0
