@@ -181,7 +181,7 @@ export class Client {
   }
 
   #open(link) {
-    const { max_drafters: drafters = 4, origins = 0 } = this.settings;
+    const { max_drafters: drafters = 4, origins = 1 } = this.settings;
     const fields = { session: crypto.randomBytes(16), contract: this.contract(link), max_drafters: drafters, origins };
     const stream = new Stream(this, fields);
     stream.channel = new Channel(stream, link, 'OPEN', fields);
