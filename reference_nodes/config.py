@@ -67,6 +67,8 @@ class NodeConfig:
     """largest tree of one VERIFY"""
     max_rows: int = 64
     """rows of one forward of the verifier"""
+    trace_jobs: Path | None = None
+    """file that gets a line for each job (see :mod:`reference_nodes.job_trace`)"""
 
     @property
     def heartbeat(self) -> int:
@@ -93,8 +95,9 @@ def config_of(document: Mapping[str, Any]) -> NodeConfig:
             values["leader"] = LeaderConfig(**values["leader"])
         if "voter" in values:
             values["voter"] = VoterConfig(**values["voter"])
-        if values.get("store") is not None:
-            values["store"] = Path(values["store"])
+        for key in ("store", "trace_jobs"):
+            if values.get(key) is not None:
+                values[key] = Path(values[key])
         if "redial" in values:
             values["redial"] = Redial(**values["redial"])
         if values.get("identity") is not None:

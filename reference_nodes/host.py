@@ -106,6 +106,8 @@ class Host:
         self.journal = journal or MemoryJournal()
         self.journals = dict(journals or {})
         self.links: dict[int, Port] = {}
+        self.messages = 0
+        """taken from links so far"""
         self._deliver = deliver or _log_item
         self._actor = Actor[Event | _Call | _Stored](self._take, self._fire, mailbox)
         self._gathered: list[Port] | None = None
@@ -235,6 +237,7 @@ class Host:
     def _handle(self, event: Event, now: float) -> list[Effect]:
         if isinstance(event, LinkDown):
             self.links.pop(event.link, None)
+        self.messages += isinstance(event, Received)
         try:
             return self.machine.handle(event, now)
         except PeerError as error:

@@ -35,6 +35,7 @@ from reference_nodes.discovery import announce, browse, open_multicast
 from reference_nodes.errors import NodeError
 from reference_nodes.host import Host, HostFailed
 from reference_nodes.interfaces import choose_interfaces
+from reference_nodes.job_trace import JobTrace
 from reference_nodes.journal_sqlite import SqliteJournal
 from reference_nodes.link import Link, LinkOptions
 from reference_nodes.offers import Say
@@ -145,6 +146,10 @@ async def open_node(config: NodeConfig, say: Say = log.info) -> AsyncIterator[No
         rng=random.Random(config.seed),
     )
     async with AsyncExitStack() as stack:
+        if config.trace_jobs is not None:
+            trace = JobTrace(config.trace_jobs, lambda: host.messages)
+            stack.callback(trace.close)
+            host.executors = {role: trace.wrap(role, executor) for role, executor in host.executors.items()}
         if Role.VOTER in config.roles:
             node.votes = await trio.to_thread.run_sync(restore_votes, config, host.machine, say)
             host.journals[Role.VOTER] = node.votes

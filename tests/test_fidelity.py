@@ -33,7 +33,7 @@ class Node:
     """What a shared machine needs of a node: a world, and somebody to give results to."""
 
     def __init__(self, world):
-        self.world, self.results = world, []
+        self.world, self.results, self.owed = world, [], 0.0
 
     def _computed(self, life, done):
         self.results.append((self.world.now, done.result.seconds))
@@ -74,6 +74,15 @@ def test_each_has_a_slowdown_of_its_own():
 
 def test_without_contention_nobody_notices_the_other():
     assert jobs((0.0, 2.0, 1.0), (0.5, 1.0, 1.0)) == [(2.0, 2.0), (1.5, 1.0)]
+
+
+def test_what_a_node_owes_for_messages_comes_at_the_end_of_its_job():
+    world, machine, node = World(), SharedMachine(), Node(World())
+    node.world = world
+    machine.begin(_Job(node, Computed((Role.DRAFTER, 1), DraftDone((), 2.0)), 0, 2.0, 2.0, 0.0, 1.0))
+    world.at(1.0, lambda: setattr(node, "owed", 0.5))
+    world.run()
+    assert node.results == [(pytest.approx(2.5), pytest.approx(2.5))] and node.owed == 0.0
 
 
 # ---------------------------------------------------------------- tables

@@ -114,7 +114,7 @@ def test_profile_and_record_make_a_scenario(tmp_path: Path) -> None:
             for rows, took in ((1, 0.03), (9, 0.038))
         ],
         "prefill": [{"positions": 64, "context": 0, "seconds": [0.05, 0.05, 0.05], "n": 5}],
-        "node": {"verify_overhead_s": 0.002},
+        "node": {"verify_overhead_s": 0.0015, "verify_session_s": 0.0005},
     }
     (tmp_path / "v.json").write_text(json.dumps(profile))
     stream = {"v": 1, "target": "t", "drafter": "d", "temperature": 0.0, "prompt_tokens": 40, "tokens": 64, "width": 1}

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from dsdproto.effects import LinkDown, Received, TimerFired
 from reference_nodes.cli.main import main
+from reference_nodes.simulator.network import Conditions
 from reference_nodes.simulator.plan import ScenarioError, gallery, load, parse, run, text_of
 from reference_nodes.simulator.plan.driver import Drive
 from reference_nodes.simulator.plan.fleet import Fleet
 from reference_nodes.simulator.plan.measure import Meter
 from reference_nodes.simulator.plan.workload import Workload
+from reference_nodes.simulator.plan.world import PlanNode, PlanWorld
 
 
 def small(**changes: Any) -> dict[str, Any]:
@@ -206,3 +209,55 @@ def test_scenario_without_clients_is_refused() -> None:
     table["group"][1]["roles"] = ["drafter"]
     with pytest.raises(ScenarioError, match="no group has the role 'client'"):
         parse(table)
+
+
+# ---------------------------------------------------------------- the event loop's own time
+
+
+def test_messages_take_time_from_the_job_during_which_they_come_in() -> None:
+    def itl(per_message: float, **window: Any) -> float:
+        table = small(window=window)
+        table["device"]["gpu"]["per_message"] = per_message
+        return run(parse(table))["latency.itl.mean"]
+
+    # The drafter keeps talking while the target computes.
+    free, charged = itl(0.0, kind="adaptive"), itl(0.002, kind="adaptive")
+    assert charged > free + 0.001
+    # A node that waits for its drafter has no job that could suffer, but answers that much later.
+    free, late = itl(0.0, kind="static", size=3), itl(0.002, kind="static", size=3)
+    assert late == pytest.approx(free + 0.002, rel=0.02)
+
+
+class Answers:
+    """A machine that remembers what it was told, and when."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, Any]] = []
+
+    def start(self, now: float) -> list[Any]:
+        return []
+
+    def handle(self, event: Any, now: float) -> list[Any]:
+        self.told.append((now, event))
+        return []
+
+
+def test_an_idle_node_comes_to_its_messages_one_after_the_other_and_in_order() -> None:
+    world = PlanWorld(1, Conditions())
+    node = PlanNode("n", Answers(), message=0.5)
+    world.add(node)
+    first, second, down, late = Received(1, 1, "a"), Received(1, 1, "b"), LinkDown(1, "gone"), TimerFired("t")
+    for at, event in ((0.0, first), (0.2, second), (0.3, down), (3.0, late)):
+        world.at(at, node.handle, event)
+    world.go(10.0)
+    assert node.machine.told == [(0.5, first), (1.0, second), (1.0, down), (3.0, late)]
+
+
+def test_a_node_that_died_forgets_what_it_had_not_come_to() -> None:
+    world = PlanWorld(1, Conditions())
+    node = PlanNode("n", Answers(), message=0.5)
+    world.add(node)
+    world.at(0.0, node.handle, Received(1, 1, "a"))
+    world.at(0.1, node.die, 0)
+    world.go(10.0)
+    assert node.machine.told == []

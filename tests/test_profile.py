@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import trio
 from backend_models import SMALL as SMALL_MODEL
 from backend_models import write_model
 
@@ -16,7 +17,7 @@ from reference_nodes.profile.document import Prefill, Profile, ProfileError, Ste
 from reference_nodes.profile.grid import DRAFTER, VERIFIER, Grid, GridError
 from reference_nodes.profile.loading import load_stepper
 from reference_nodes.profile.measure import Sampler, cpu_name, machine, measure, quantiles
-from reference_nodes.profile.overhead import node_overhead
+from reference_nodes.profile.overhead import pair_costs
 from reference_nodes.profile.steps import ACCEPTED, DraftStepper, VerifyStepper, sampling_of, shares
 
 TARGET = "tm-1:v=512,s=7"
@@ -200,7 +201,7 @@ def test_every_cell_is_measured_alone_and_beside_in_turn():
     assert all(step.seconds[1] == pytest.approx(0.02 * step.rows) for step in profile.beside_steps)
     assert [part.seconds[1] for part in profile.prefill] == [0.004, 0.004]
     assert [part.seconds[1] for part in profile.beside_prefill] == [0.008, 0.008]
-    assert profile.overhead == 0.0005
+    assert (profile.own("overhead"), profile.own("session")) == (0.0005, 0.0)
     # Interleaved: no cell is taken twice before every other has been, and one step after each switch does not count.
     size = len(SMALL.steps)
     rounds = stepper.asked[size:]
@@ -223,12 +224,15 @@ def test_the_machine_is_named(tmp_path):
     assert machine(1)["threads"] == 1 and machine(1)["cores"] >= 1
 
 
-@pytest.mark.parametrize(
-    ("role", "model"), [("verifier", "tm-1:v=512,s=7"), ("drafter", "tm-1:v=512,s=7,a=65536,d=1"), ("drafter", "ngram")]
-)
-def test_the_node_itself_takes_some_time_but_not_much(role, model):
-    (seconds,) = node_overhead(role, model, "tm-1:v=512,s=7").values()
-    assert 0.0 < seconds < 1.0
+@pytest.mark.parametrize("draft", [DRAFT, "ngram"])
+def test_the_node_itself_takes_some_time_but_not_much(draft):
+    said = []
+    costs = trio.run(pair_costs, TARGET, draft, said.append)
+    assert set(costs["verifier"]) == {"verify_overhead_s", "verify_session_s", "verify_message_s"}
+    assert set(costs["drafter"]) == {"draft_overhead_s", "draft_message_s"}
+    for role, step in (("verifier", "verify_overhead_s"), ("drafter", "draft_overhead_s")):
+        assert 0.0 < costs[role][step] < 1.0 and min(costs[role].values()) >= 0.0
+    assert said
 
 
 # ---------------------------------------------------------------- the file

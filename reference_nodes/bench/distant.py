@@ -62,8 +62,13 @@ class Distant:
 
 
 @asynccontextmanager
-async def open_distant(model: str, draft: str, say: Say, logs: Path) -> AsyncIterator[Distant]:
-    """Start both and link them over the relay. Raises ChildFailed, ModelError, NodeError."""
+async def open_distant(
+    model: str, draft: str, say: Say, logs: Path, traces: Path | None = None
+) -> AsyncIterator[Distant]:
+    """Start both and link them over the relay. Raises ChildFailed, ModelError, NodeError.
+
+    :param traces: directory for a trace of each one's jobs, by its name; None: they leave none.
+    """
     check_models(model, [draft])
     (member,) = members_for(model, [draft])
     async with AsyncExitStack() as stack:
@@ -75,10 +80,16 @@ async def open_distant(model: str, draft: str, say: Say, logs: Path) -> AsyncIte
         children = await stack.enter_async_context(open_children(home, logs))
         say(f"starting {model} and {draft}, with a road of any length between them")
         here = ("--host", LOOPBACK, "--no-mdns")
-        target = await children.start(TARGET, "--roles", "leader,verifier", "--model", model, *here)
+
+        def trace(name: str) -> tuple[str, ...]:
+            return () if traces is None else ("--trace-jobs", str(traces / f"{name}.jsonl"))
+
+        verifying = ("--roles", "leader,verifier", "--model", model)
+        target = await children.start(TARGET, *verifying, *here, *trace(TARGET))
         await children.wait_ready(target)
         relay = stack.enter_context(SlowRelay(target.ready["port"]))
-        drafter = await children.start(member.name, *member.options, *here, "--peer", f"{LOOPBACK}:{relay.port}")
+        to_target = ("--peer", f"{LOOPBACK}:{relay.port}")
+        drafter = await children.start(member.name, *member.options, *here, *to_target, *trace(member.name))
         await children.wait_ready(drafter)
         await children.wait_linked(target, [drafter])
         config = NodeConfig(roles=(Role.CLIENT,), identity=identity, name=CLIENT, host=None, peers=(target.address,))

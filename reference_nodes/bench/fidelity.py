@@ -1,9 +1,10 @@
 """``dsdp bench fidelity``: does the planning simulator say what the nodes then do?
 
 A target and a drafter run as processes of this machine, first next to each other, then at the ends of longer and longer
-roads, with one session and with several at a time. The simulator predicts the same runs from three things that were
-measured beforehand or in between, and none of which knows the others: profiles of both models (each alone, and while
-the other computes), a record of what the drafter gets right, and a PING over the idle link. Nothing is fitted.
+roads, with one session and with several at a time. The simulator predicts the same runs from four things that were
+measured before, in between or after, and none of which knows the others: profiles of both models (each alone, and while
+the other computes), what nodes need besides their models (sessions of another text), a record of what the drafter gets
+right, and a PING over the idle link. Nothing is fitted.
 
 Profiles and live runs take turns, so that whatever else the machine does hits both.
 """
@@ -34,7 +35,7 @@ from reference_nodes.profile.grid import Grid
 from reference_nodes.profile.load import Neighbour
 from reference_nodes.profile.loading import ids_of
 from reference_nodes.profile.measure import Sampler
-from reference_nodes.profile.overhead import draft_overhead, overhead_of, verify_overhead
+from reference_nodes.profile.overhead import pair_costs
 from reference_nodes.profile.record import StreamRecord, read_records, record_stream, write_records
 from reference_nodes.profile.steps import DraftStepper, VerifyStepper, sampling_of
 
@@ -86,9 +87,9 @@ async def measure_all(args: argparse.Namespace, prompts: list[Prompt], folder: P
                 cell.live.append(await _live(distant, asked, cell))
             progress("done", total, total)
             progress.finish()
-    between = (await verify_overhead(args.model), await draft_overhead(args.draft_model, args.model))
-    for sampler, measured, name in zip(samplers, between, (VERIFIER_FILE, DRAFTER_FILE)):
-        sampler.profile(overhead_of(sampler.stepper.role, measured)).save(folder / name)
+    costs = await pair_costs(*names, say)
+    for sampler, name in zip(samplers, (VERIFIER_FILE, DRAFTER_FILE)):
+        sampler.profile(costs[sampler.stepper.role]).save(folder / name)
     about = {"base_rtt": base, "max_tokens": args.max_tokens, "temperature": args.temperature, "repeat": args.repeat}
     save_live(folder / LIVE_FILE, about | {"load_average": round(os.getloadavg()[2], 2)}, cells)
 

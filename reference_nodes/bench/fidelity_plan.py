@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdproto.effects import Compute, Computed
+from dsdproto.node import NodeMachine
 from dsdproto.registry import Role
 from reference_nodes.profile.document import load_profile
 from reference_nodes.profile.table import Table
@@ -20,7 +21,7 @@ from reference_nodes.simulator.plan.driver import Drive
 from reference_nodes.simulator.plan.fleet import Fleet
 from reference_nodes.simulator.plan.loader import parse
 from reference_nodes.simulator.plan.measure import Meter
-from reference_nodes.simulator.plan.scenario import Group, Scenario
+from reference_nodes.simulator.plan.scenario import Scenario
 from reference_nodes.simulator.plan.workload import Request, Workload
 from reference_nodes.simulator.plan.world import PlanNode
 
@@ -80,6 +81,10 @@ class SharedMachine:
             return
         world = job.node.world
         self._advance(world.now)
+        if job.node.owed:
+            job.left, job.node.owed = job.node.owed, 0.0
+            self._plan()
+            return
         self.jobs.remove(job)
         self._plan()
         # What a node reports is a part of the job, stretched like the rest.
@@ -116,12 +121,8 @@ class SharingFleet(Fleet):
     tables: dict[Role, Table] = field(kw_only=True)
     shared: SharedMachine = field(default_factory=SharedMachine)
 
-    def _add(self, group: Group, name: str) -> None:
-        machine, execute = self._machine(group, name, 0), self._executors(group, name, 0)
-        node = SharingNode(name, machine, slots=group.slots, execute=execute, home=self.shared, tables=self.tables)
-        if "leader" in group.roles:
-            self.leaders.append(name)
-        self.world.add(node)
+    def _node(self, name: str, machine: NodeMachine, **what: Any) -> PlanNode:
+        return SharingNode(name, machine, **what, home=self.shared, tables=self.tables)
 
 
 class Batch(Workload):

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     from reference_nodes.profile.load import Neighbour
     from reference_nodes.profile.loading import load_stepper
     from reference_nodes.profile.measure import Sampler, measure
-    from reference_nodes.profile.overhead import node_overhead
+    from reference_nodes.profile.overhead import node_costs
 
     grid = grid_of(args)
     if not args.out.absolute().parent.is_dir():
@@ -89,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
         stepper = load_stepper(args.role, own, args.model, args.temperature)
     except LocalError as error:
         raise UsageError(str(error)) from error
-    node = node_overhead(args.role, own, args.model)
+    # For a verifier any drafter does: what it says costs the leader the same.
+    draft = args.draft_model if args.role == "drafter" else args.beside or "ngram"
+    node = node_costs(args.role, args.model, draft, say)
     progress = Progress()
     with Neighbour(other, args.beside, args.model) if args.beside else nullcontext() as neighbour:
         sampler = Sampler(stepper, grid, neighbour)
@@ -120,5 +122,6 @@ def text(profile: Profile, out: Path) -> str:
     )
     cpu, cores = profile.machine["cpu"], profile.machine["cores"]
     title = f"{profile.role} {profile.model} on {cpu} ({cores} cores), one thread"
-    overhead = f"the node itself: {1e3 * profile.overhead:.2f} ms a step"
+    own, per, each = (f"{1e3 * profile.own(what):.2f}" for what in ("overhead", "session", "message"))
+    overhead = f"the node itself: {own} ms a step, {per} for each session in it, {each} for a message meanwhile"
     return f"{title}\n\n{table(head, rows)}\n{prefill}\n{overhead}\nwritten to {out}"

@@ -109,6 +109,12 @@ def add(parsers: Any) -> None:
         choices=("debug", "info", "warning", "error"),
         help="what to log on stderr (default: %(default)s)",
     )
+    parser.add_argument(
+        "--trace-jobs",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="write a JSON line for each forward: when it ran, rows, sessions, what the node did meanwhile",
+    )
     parser.add_argument("--until-eof", action="store_true", help="end when stdin ends: for programs that start nodes")
     add_json(parser, "print JSON lines: one when ready (port, node), then one for each link that comes or goes")
 
@@ -164,6 +170,7 @@ async def _serve(args: argparse.Namespace) -> int:
             width=args.width,
             group_size=args.group_size,
         ),
+        trace_jobs=args.trace_jobs,
     )
     failed = False
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

@@ -5,10 +5,12 @@
     {"v": 1, "role": "verifier", "model": "smollm2", "machine": {"cpu": "...", "cores": 2, "threads": 1},
      "steps":   [{"rows": 4, "sessions": 1, "context": 128, "seconds": [q10, median, q90], "n": 20}, ...],
      "prefill": [{"positions": 64, "context": 0, "seconds": [q10, median, q90], "n": 8}, ...],
-     "node": {"verify_overhead_s": 0.0004},
+     "node": {"verify_overhead_s": 0.0009, "verify_session_s": 0.0003, "verify_message_s": 0.0006},
      "beside": {"model": "smollm2-draft", "steps": [...], "prefill": [...]}}
 
 ``rows`` of a verifier: one and its tree's nodes, summed over the sessions of the batch; of a drafter: nodes expanded.
+``node`` says what the node needs itself (:mod:`reference_nodes.profile.overhead`): between two steps, for each session
+in the first of them, and for each message that comes in during a step. A drafter's keys begin with ``draft_``.
 ``beside`` holds the same cells while another model computes without a pause in a process of its own: two models on one
 machine share its memory bus, so each alone is faster than both together. It is absent where that was not asked for.
 """
@@ -83,16 +85,17 @@ class Profile:
     steps: tuple[Step, ...]
     prefill: tuple[Prefill, ...]
     node: Mapping[str, float] = field(default_factory=dict)
-    """``verify_overhead_s`` or ``draft_overhead_s``: seconds between two jobs that follow one another"""
+    """seconds: ``verify_overhead_s``, ``verify_session_s``, ``verify_message_s``, or the same with ``draft_``"""
     beside_model: str = ""
     """what computed meanwhile for the two below; empty: nothing was measured so"""
     beside_steps: tuple[Step, ...] = ()
     beside_prefill: tuple[Prefill, ...] = ()
 
-    @property
-    def overhead(self) -> float:
-        """Seconds of a node's own work for each step, besides the model's; 0 where it is not known."""
-        return self.node.get("verify_overhead_s" if self.role == "verifier" else "draft_overhead_s", 0.0)
+    def own(self, what: str) -> float:
+        """Seconds of a node's own work besides the model's, for each ``what``: "overhead" (a step), "session" (in a
+        step) or "message" (that comes in meanwhile); 0 where it is not known.
+        """
+        return self.node.get(f"{'verify' if self.role == 'verifier' else 'draft'}_{what}_s", 0.0)
 
     def document(self) -> dict[str, Any]:
         found: dict[str, Any] = {

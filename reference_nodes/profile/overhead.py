@@ -1,160 +1,168 @@
-"""What a node itself costs a step: the time between two jobs that follow one another.
+"""What a node itself costs, besides its model: time between two jobs, and time taken from a job that runs.
 
-The verifier's share is one whole round of a session without drafters: verdict, leader, block, next VERIFY. The
-drafter's is what lies between two expansions of a drafter that has something to expand. Both are measured around the
-model itself: what runs after a forward finds its caches filled with weights, and takes twice as long as between two
-steps of a model that takes microseconds.
+A target and a drafter run as two processes, as they do on a LAN, and leave a line for each job (`dsdp serve
+--trace-jobs`). Three kinds of sessions are served: one without drafters, several at once without drafters, and one with
+the drafter. Then
+
+- between two verifications lie verdict, leader, blocks and the next VERIFY: a part for the step, and a part for each
+  session in it;
+- between two expansions lie the new nodes, what is proposed, and the next choice;
+- a message that comes in while a job runs takes the interpreter from it for as long as it is handled.
+
+What the event loop still has to do once the next job has begun counts as time between the two. All of it is measured
+around the models themselves: what runs after a forward finds its caches filled with weights, and takes twice as long as
+between two steps of a model that takes microseconds.
 """
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
 import trio
 
-from dsdproto.effects import LinkUp, Received
-from dsdproto.node import NodeMachine
-from dsdproto.registry import SESSION_ID_BYTES, Feature, Role
-from dsdproto.roles.drafter import Drafter, DrafterConfig
-from dsdproto.wire.messages import Attach, Contract
-from reference_nodes.assembly import hello_of
+from dsdproto.wire.messages import Contract
+from reference_nodes.bench.distant import Distant, open_distant
+from reference_nodes.cli.generation import generate
 from reference_nodes.cli.options import Prompt
 from reference_nodes.cli.texts import Vocabulary
-from reference_nodes.client import make_contract, open_session
-from reference_nodes.config import NodeConfig
-from reference_nodes.executors import Executor
-from reference_nodes.host import Host
-from reference_nodes.node import open_node
-from reference_nodes.offers import load_drafter
+from reference_nodes.client import make_contract
+from reference_nodes.job_trace import Job, read_jobs
 from reference_nodes.profile.document import ProfileError
-from reference_nodes.profile.steps import WIDTH
 
 TEXT = Prompt("one two three four, one two three four, one two three four, one two")
 """Any drafter has something to say to that, also one that looks things up in the prompt."""
-STEPS = 48
-TIMES = 3
-NO_FLOOR = 1 << 20
-"""Also what is unlikely is expanded."""
-PAUSE = 0.5
-"""Seconds without a step after which a drafter that has begun has nothing left to do."""
-PATIENCE = 60.0
-"""Seconds after which it is to have begun and ended."""
+TOKENS = 64
+SESSIONS = 4
+"""At once, where there are several."""
+TIMES = 2
+TRIMMED = 0.05
+"""Share of the shortest, and of the longest, that count for nothing: what else the machine did."""
+LEAST = 8
+"""Jobs of a kind without which nothing can be said."""
 
 
-class Timed:
-    """An executor that remembers when each job began and ended."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Between two times, sessions of one kind were served; seconds as in a trace."""
 
-    inline = False
+    begin: float
+    end: float
 
-    def __init__(self, inner: Executor) -> None:
-        self._inner = inner
-        self.spans: list[tuple[float, float]] = []
-
-    def run(self, work: Any) -> Any:
-        begin = time.perf_counter()
-        done = self._inner.run(work)
-        self.spans.append((begin, time.perf_counter()))
-        return done
-
-    def between(self) -> float:
-        """Median seconds from the end of a job to the beginning of the next; forgets them.
-
-        Raises ProfileError for fewer than two jobs.
-        """
-        spans, self.spans = self.spans, []
-        if len(spans) < 2:
-            raise ProfileError(
-                f"{len(spans)} steps of a session of {STEPS} tokens: nothing to measure; is the machine too busy?"
-            )
-        return statistics.median(late[0] - early[1] for early, late in pairwise(spans))
+    def of(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those that ran within, in order."""
+        return [job for job in jobs if self.begin <= job.begin and job.end <= self.end]
 
 
-def _contract(target: str, tokens: int) -> Contract:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The sessions, by kind."""
+
+    alone: Span
+    together: Span
+    drafted: Span
+
+
+async def pair_costs(target: str, draft: str, say: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """``node`` of a profile by role, for a target and a drafter on this machine.
+
+    Raises ModelError, BackendError, NodeError, ProfileError.
+    """
+    with tempfile.TemporaryDirectory(prefix="dsdp-") as name:
+        folder = Path(name)
+        async with open_distant(target, draft, say, folder, traces=folder) as distant:
+            served = await _serve(distant, _contract(target))
+        verifying, drafting = (read_jobs(folder / f"{child.name}.jsonl") for child in (distant.target, distant.drafter))
+    return {"verifier": verifier_costs(verifying, served), "drafter": drafter_costs(drafting, served)}
+
+
+def node_costs(role: str, target: str, draft: str, say: Callable[[str], None]) -> dict[str, float]:
+    """``node`` of a profile of ``role``: blocks until measured; not to be called from a Trio task. Raises as above."""
+    return trio.run(pair_costs, target, draft, say)[role]
+
+
+def _contract(target: str) -> Contract:
     vocabulary = Vocabulary(target)
-    return make_contract((vocabulary.size, vocabulary.digest), vocabulary.encode(TEXT), max_tokens=tokens)
+    return make_contract((vocabulary.size, vocabulary.digest), vocabulary.encode(TEXT), max_tokens=TOKENS)
 
 
-async def verify_overhead(target: str, times: int = TIMES) -> list[float]:
-    """Seconds of a round without drafters besides the forward, measured ``times`` times.
+async def _serve(distant: Distant, contract: Contract) -> Served:
+    async def span(sessions: int, drafters: int) -> Span:
+        begin = time.perf_counter()
+        for _ in range(TIMES):
+            async with trio.open_nursery() as nursery:
+                for _ in range(sessions):
+                    nursery.start_soon(_generate, distant, contract, drafters)
+        return Span(begin, time.perf_counter())
 
-    Raises ModelError, BackendError, ProfileError.
+    await span(1, 1)  # whatever happens for the first time
+    return Served(await span(1, 0), await span(SESSIONS, 0), await span(1, 1))
+
+
+async def _generate(distant: Distant, contract: Contract, drafters: int) -> None:
+    await generate(distant.node, contract, max_drafters=drafters, leader=distant.leader)
+
+
+# ---------------------------------------------------------------- from jobs to figures
+
+
+def verifier_costs(jobs: Sequence[Job], served: Served) -> dict[str, float]:
+    """``verify_overhead_s`` of a step, ``verify_session_s`` of each session in it, ``verify_message_s`` of each message
+    that a leader takes meanwhile. Raises ProfileError.
     """
-    contract = _contract(target, STEPS)
-    config = NodeConfig(roles=(Role.CLIENT, Role.LEADER, Role.VERIFIER), target=target, plain_loopback=True, host=None)
-    measured = []
-    async with open_node(config) as node:
-        timed = Timed(node.host.executors[Role.VERIFIER])
-        node.host.executors[Role.VERIFIER] = timed
-        for _ in range(times):
-            async with open_session(node, contract, max_drafters=0) as session:
-                await session.finish()
-            measured.append(timed.between())
-    return measured
+    scoring = [job for job in jobs if job.role == "verifier"]
+    one, several = (
+        _between([pair for pair in pairwise(span.of(scoring)) if _alike(*pair, sessions)], "verifications")
+        for span, sessions in ((served.alone, 1), (served.together, SESSIONS))
+    )
+    session = max(several - one, 0.0) / (SESSIONS - 1)
+    quiet = [job for job in served.alone.of(scoring) if not job.prefill]
+    return {
+        "verify_overhead_s": round(max(one - session, 0.0), 6),
+        "verify_session_s": round(session, 6),
+        "verify_message_s": _message([job for job in served.drafted.of(scoring) if not job.prefill], quiet),
+    }
 
 
-class _Sink:
-    """The far end of a link where nobody listens."""
-
-    def send(self, channel: int, message: Any) -> None:
-        """Dropped: a drafter waits for no answer."""
-
-    def refuse(self, channel: int, error: Exception) -> None:
-        raise error
-
-    def close(self, reason: str) -> None:
-        """Nothing is open."""
-
-    def flush(self) -> None:
-        """Nothing is kept."""
-
-
-async def draft_overhead(draft: str, target: str, times: int = TIMES) -> list[float]:
-    """Seconds between two expansions, measured ``times`` times.
-
-    Raises ModelError, BackendError, ProfileError.
-    """
-    loaded = load_drafter(draft, target)
-    contract = _contract(target, 2 * STEPS)
-    hello = hello_of(NodeConfig(roles=(Role.DRAFTER,), plain_loopback=True), {Role.DRAFTER: loaded})
-    leader = hello_of(NodeConfig(roles=(Role.LEADER,), plain_loopback=True), {})
-    timed = Timed(loaded.executor)
-    measured = []
-    for _ in range(times):
-        drafter = Drafter(DrafterConfig(loaded.offer, floor=NO_FLOOR))
-        host = Host(NodeMachine(hello, {Role.DRAFTER: drafter}), {Role.DRAFTER: timed})
-        attach = Attach(
-            session=bytes(SESSION_ID_BYTES), contract=contract, committed=(), credit=STEPS, window=8, width=WIDTH
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(host.run)
-            await host.link_up(_Sink(), LinkUp(2, leader, frozenset(int(feature) for feature in Feature), False))
-            await host.post(Received(2, 2, attach))
-            seen = 0
-            with trio.move_on_after(PATIENCE):
-                while not timed.spans or len(timed.spans) > seen:  # until it has used its credit up
-                    seen = len(timed.spans)
-                    await trio.sleep(PAUSE)
-            nursery.cancel_scope.cancel()
-        measured.append(timed.between())
-    return measured
+def drafter_costs(jobs: Sequence[Job], served: Served) -> dict[str, float]:
+    """``draft_overhead_s`` of a step and ``draft_message_s`` of each message. Raises ProfileError."""
+    drafting = [job for job in served.drafted.of(jobs) if job.role == "drafter" and job.rows]
+    pairs = list(pairwise(drafting))
+    # Behind a message a drafter may have waited for just that.
+    at_once = [pair for pair in pairs if not pair[1].messages_before and not pair[1].messages]
+    if len(at_once) >= LEAST:
+        between = _between(at_once, "expansions")
+    else:
+        # One that always is done before the next message waits nearly every time, but not for long every time.
+        shortest = sorted(pairs, key=lambda pair: pair[1].begin - pair[0].end)[: max(LEAST, len(pairs) // 10)]
+        between = _between(shortest, "expansions")
+    return {
+        "draft_overhead_s": round(between, 6),
+        "draft_message_s": _message(drafting, [job for job in drafting if not job.messages]),
+    }
 
 
-def node_overhead(role: str, model: str, target: str) -> dict[str, float]:
-    """``node`` of a profile: blocks until measured. Must not be called from a Trio task.
-
-    Raises ModelError, BackendError, ProfileError.
-    """
-    if role == "verifier":
-        return overhead_of(role, trio.run(verify_overhead, model))
-    return overhead_of(role, trio.run(draft_overhead, model, target))
+def _alike(before: Job, after: Job, sessions: int) -> bool:
+    return before.sessions == after.sessions == sessions and not before.prefill and not after.prefill
 
 
-def overhead_of(role: str, measured: Sequence[float]) -> dict[str, float]:
-    """``node`` of a profile from several measurements, in seconds. The least: a node costs at least that, and what
-    comes on top is somebody else's work on the same machine.
-    """
-    return {"verify_overhead_s" if role == "verifier" else "draft_overhead_s": round(min(measured), 6)}
+def _between(pairs: Sequence[tuple[Job, Job]], what: str) -> float:
+    """Seconds from the end of a job to the beginning of the next, and of the event loop within that: a trimmed mean."""
+    if len(pairs) < LEAST:
+        raise ProfileError(f"{len(pairs)} {what} to look at, {LEAST} are needed; is the machine too busy?")
+    found = sorted(after.begin - before.end + after.loop_s for before, after in pairs)
+    off = int(TRIMMED * len(found))
+    return statistics.fmean(found[off : len(found) - off])
+
+
+def _message(jobs: Sequence[Job], quiet: Sequence[Job]) -> float:
+    """Seconds of the event loop for each message during ``jobs``, above those that it takes without any."""
+    usual = statistics.fmean([job.loop_s for job in quiet]) if quiet else 0.0
+    messages = sum(job.messages for job in jobs)
+    extra = sum(job.loop_s - usual for job in jobs)
+    return round(max(extra, 0.0) / messages, 6) if messages else 0.0

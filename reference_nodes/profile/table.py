@@ -26,8 +26,9 @@ class Table:
 
     def __init__(self, profile: Profile, scale: float = 1.0, spread: bool = True) -> None:
         self.profile = profile
-        self.overhead = profile.overhead
-        """seconds of the node around a step; not part of what the step reports"""
+        self.message = profile.own("message")
+        """seconds that a message takes from the step during which it comes in"""
+        self._overhead, self._session = profile.own("overhead"), profile.own("session")
         self._scale = scale
         self._surface = _Surface(profile.steps)
         self._prefill = _Prefills(profile.prefill)
@@ -55,6 +56,10 @@ class Table:
         if self._low != self._high:
             took *= self._factor(luck())
         return took * self._scale
+
+    def between(self, sessions: int) -> float:
+        """Seconds of the node around a step of so many sessions; not part of what the step reports."""
+        return self._overhead + self._session * sessions
 
     def slowdown_of(self, rows: int, sessions: int, context_tokens: int) -> float:
         """How many times as long such a step takes while the other model computes on the same machine, at least 1.

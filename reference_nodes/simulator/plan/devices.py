@@ -12,10 +12,14 @@ from reference_nodes.simulator.plan.schema import ScenarioError
 
 
 class DeviceModel(Protocol):
-    overhead: float
-    """seconds of the node around a job, which its forward does not report"""
+    message: float
+    """seconds that a message takes from the job during which it comes in"""
     fused: bool
     """a chunk of a prompt is part of the forward that scores"""
+
+    def between(self, sessions: int) -> float:
+        """Seconds of the node around a job of so many sessions, which its forward does not report."""
+        ...
 
     def seconds(
         self, rows: int, sessions: int, context_tokens: int, prefill_positions: int, luck: Callable[[], float]
@@ -34,7 +38,7 @@ class AffineDevice:
     """Constants, as given."""
 
     def __init__(self, given: Affine) -> None:
-        self.overhead, self.fused = given.overhead, given.fused
+        self.message, self.fused, self._overhead = given.per_message, given.fused, given.overhead
         self._base, self._row, self._session = given.base, given.per_row, given.per_session
         self._context, self._prefill, self._spread = given.per_context, given.per_prefill, given.spread
 
@@ -44,6 +48,9 @@ class AffineDevice:
         took = self._base + self._row * rows + self._session * sessions
         took += self._context * context_tokens + self._prefill * prefill_positions
         return lognormal(luck(), took, self._spread) if self._spread else took
+
+    def between(self, sessions: int) -> float:
+        return self._overhead
 
 
 class MeasuredDevice:
@@ -61,7 +68,7 @@ class MeasuredDevice:
             text = f"{given.profile} was measured on a {profile.role}, and a {role} is to compute on it"
             raise ScenarioError("profile", text)
         table = Measured(profile, given.scale, given.spread == "measured")
-        self.overhead, self.seconds = table.overhead, table.seconds
+        self.message, self.between, self.seconds = table.message, table.between, table.seconds
         # A drafter's prompt is part of the job that expands its end, a verifier's a forward of its own.
         self.fused = role == "drafter"
 

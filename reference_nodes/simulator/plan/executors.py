@@ -70,7 +70,7 @@ class VerifyExecutor:
         verified.evictions += memory.evictions - evictions
         took = alone + scored
         verified.busy += took
-        return VerifyDone(tuple(walks), prefilled, rows, scored), took + device.overhead if took else 0.0
+        return VerifyDone(tuple(walks), prefilled, rows, scored), took + device.between(sessions) if took else 0.0
 
 
 class DraftExecutor:
@@ -101,4 +101,4 @@ class DraftExecutor:
         drafted.forwards += rows > 0
         drafted.expanded += rows
         drafted.busy += took
-        return DraftDone(children, took), took + self._device.overhead if rows else 0.0
+        return DraftDone(children, took), took + self._device.between(len(children)) if rows else 0.0

@@ -87,7 +87,7 @@ class Fleet:
         """Start a node again after a crash, with what its disk holds."""
         group, node = self.group_of(name), self.world.nodes[name]
         machine = self._machine(group, name, node.life)
-        node.execute = self._executors(group, name, node.life)
+        node.execute, node.message = self._executors(group, name, node.life)
         self.world.restart(name, machine)
         voter = machine.roles.get(Role.VOTER)
         if voter is not None:
@@ -107,13 +107,17 @@ class Fleet:
     def _add(self, group: Group, name: str) -> None:
         if "voter" in group.roles:
             self.shelves[name] = LedgerShelf()
-        machine, execute = self._machine(group, name, 0), self._executors(group, name, 0)
-        node = PlanNode(name, machine, slots=group.slots, sync=group.sync, execute=execute)
+        execute, message = self._executors(group, name, 0)
+        machine = self._machine(group, name, 0)
+        node = self._node(name, machine, slots=group.slots, sync=group.sync, execute=execute, message=message)
         if name in self.shelves:
             node.keep = self.shelves[name].keep
         if "leader" in group.roles:
             self.leaders.append(name)
         self.world.add(node)
+
+    def _node(self, name: str, machine: NodeMachine, **what: Any) -> PlanNode:
+        return PlanNode(name, machine, **what)
 
     def _machine(self, group: Group, name: str, life: int) -> NodeMachine:
         roles = tuple(sorted(ROLES[role] for role in group.roles))
@@ -191,19 +195,23 @@ class Fleet:
             profile_text="planned" if verifier else None,
         )
 
-    def _executors(self, group: Group, name: str, life: int) -> dict[Role, Execute]:
+    def _executors(self, group: Group, name: str, life: int) -> tuple[dict[Role, Execute], float]:
+        """What computes for each role, and the seconds that the node takes for a message."""
         folder, meter, devices = Path(self.scenario.folder), self.meter, self.scenario.device
         out: dict[Role, Execute] = {}
+        message = 0.0
         if "verifier" in group.roles:
             model = device_model(devices[group.device], folder, "verifier", f"device.{group.device}")
             luck = stream("verifier", self.seed, name, life)
             out[Role.VERIFIER] = VerifyExecutor(model, luck, meter, self.scenario.verifying.kv_tokens).run
+            message = model.message
         if "drafter" in group.roles:
             device = group.drafter_device or group.device
             model = device_model(devices[device], folder, "drafter", f"device.{device}")
             luck = stream("drafter", self.seed, name, life)
             out[Role.DRAFTER] = DraftExecutor(model, self._oracles[group.draft_model], luck, meter).run
-        return out
+            message = max(message, model.message)
+        return out, message
 
 
 def _floor(window: object) -> int:

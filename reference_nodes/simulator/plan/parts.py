@@ -42,6 +42,8 @@ class Affine:
     """standard deviation of the step time's logarithm; the constants are the median"""
     overhead: Seconds = 0.0
     """of the node around each job; not part of the forward that it reports"""
+    per_message: Seconds = 0.0
+    """for each message that comes in while a job runs: its node handles it at the job's expense"""
 
 
 @dataclass(frozen=True, slots=True)

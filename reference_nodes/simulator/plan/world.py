@@ -239,10 +239,19 @@ class PlanNode(SimNode):
     """how many times as long its forwards take just now"""
     keep: Callable[[Any], None] | None = None
     """given each record; None: nobody will want it"""
+    message: float = 0.0
+    """seconds that its event loop takes for a message, at the expense of the job that runs meanwhile"""
+    owed: float = 0.0
+    """by which the job that runs will end later"""
+    _late: int = 0
+    """events that its event loop has not come to yet, while no job runs"""
+    _free_at: float = 0.0
 
     def handle(self, event: Event) -> None:
         if not self.alive or self.paused:
             SimNode.handle(self, event)
+            return
+        if self.message and self._comes_late(event):
             return
         self.perform(self.machine.handle(event, self.world.now))
 
@@ -284,6 +293,31 @@ class PlanNode(SimNode):
         SimNode.die(self, kept)
         self.running = 0
         self.waiting.clear()
+        self.owed, self._late = 0.0, 0
+
+    # ------------------------------------------------------------ the event loop's own time
+
+    def _comes_late(self, event: Event) -> bool:
+        """Charge a message to the job that runs, or have an idle node handle it later, in order."""
+        received, now = type(event) is Received, self.world.now
+        if not self._late:
+            if self.running:
+                self.owed += self.message * received
+            if self.running or not received:
+                return False
+        self._free_at = max(self._free_at, now) + self.message * received
+        self._late += 1
+        self.world.at(self._free_at, self._handle_late, self.life, event)
+        return True
+
+    def _handle_late(self, life: int, event: Event) -> None:
+        if life != self.life:
+            return
+        if self.paused:
+            self.held.append((self._handle_late, (life, event)))
+            return
+        self._late -= 1
+        self.perform(self.machine.handle(event, self.world.now))
 
     # ------------------------------------------------------------ computing
 
@@ -301,6 +335,11 @@ class PlanNode(SimNode):
             return
         if self.paused:
             self.held.append((self._computed, (life, done)))
+            return
+        if self.owed:
+            owed, self.owed = self.owed, 0.0
+            done = replace(done, result=replace(done.result, seconds=done.result.seconds + owed))
+            self.world.at(self.world.now + owed, self._computed, life, done)
             return
         self.running -= 1
         if self.waiting:
