@@ -54,7 +54,8 @@ OPENERS: dict[type, Role] = {
     Enlist: Role.VOTER,
 }
 """Which role a channel belongs to, by the message that opens it."""
-CLOSERS = (End, Detach, Release, Dismiss, Error)
+CLOSERS = frozenset((End, Detach, Release, Dismiss, Error))
+OTHER_END = {LOCAL_NEAR: LOCAL_FAR, LOCAL_FAR: LOCAL_NEAR}
 
 
 class RoleMachine(Protocol):
@@ -115,16 +116,20 @@ class NodeMachine:
 
     def _drain(self, queue: deque[Event | _Told], now: float) -> list[Effect]:
         out: list[Effect] = []
+        roles = self.roles
         while queue:
             event = queue.popleft()
-            for role, inner in self._targets(event, out):
-                self._route(role, self.roles[role].handle(inner, now), queue, out)
+            if type(event) is Received:  # by far the most frequent
+                owner = self._receiver(event, out)
+                if owner is not None:
+                    self._route(owner, roles[owner].handle(event, now), queue, out)
+                continue
+            for role, inner in self._targets(event):
+                self._route(role, roles[role].handle(inner, now), queue, out)
         return out
 
-    def _targets(self, event: Event | _Told, out: list[Effect]) -> list[tuple[Role, Any]]:
+    def _targets(self, event: Event | _Told) -> list[tuple[Role, Any]]:
         match event:
-            case Received():  # by far the most frequent
-                return self._receiver(event, out)
             case LinkUp():
                 self.links[event.link] = event
                 self._next.setdefault(event.link, 1 if event.dialer else 2)
@@ -143,38 +148,46 @@ class NodeMachine:
                 return [(role, Computed(number, event.result, event.error))]
             case _Told(role, told):
                 return [(role, told)] if role in self.roles else []
+        return []
 
-    def _receiver(self, event: Received, out: list[Effect]) -> list[tuple[Role, Event]]:
-        key = (event.link, event.channel)
-        opener = OPENERS.get(type(event.message))
-        if opener is not None and key not in self._owner:
-            if opener not in self.roles:
-                error = PeerError(ErrorCode.ROLE_UNSUPPORTED, "C-9", f"this node has no {opener.name.lower()} role")
-                out.append(Refuse(event.link, event.channel, error))
-                return []
-            self._owner[key] = opener
+    def _receiver(self, event: Received, out: list[Effect]) -> Role | None:
+        """Whose channel it is; None: a channel that was closed from this side while the message was on its way (CH-4),
+        or one that nobody here can serve."""
+        key, kind = (event.link, event.channel), type(event.message)
         owner = self._owner.get(key)
-        if isinstance(event.message, CLOSERS):
-            self._owner.pop(key, None)
-        # A channel without an owner was closed from this side while the message was on its way (clause CH-4).
-        return [] if owner is None else [(owner, event)]
+        if owner is None:
+            owner = OPENERS.get(kind)
+            if owner is None:
+                return None
+            if owner not in self.roles:
+                error = PeerError(ErrorCode.ROLE_UNSUPPORTED, "C-9", f"this node has no {owner.name.lower()} role")
+                out.append(Refuse(event.link, event.channel, error))
+                return None
+            self._owner[key] = owner
+        elif kind in CLOSERS:
+            del self._owner[key]
+        return owner
 
     def _route(self, role: Role, effects: list[Effect], queue: deque[Event | _Told], out: list[Effect]) -> None:
         for effect in effects:
+            # Most effects are sends: a match would try one class after the other, and take each apart.
+            if type(effect) is Send:
+                link, kind = effect.link, type(effect.message)
+                if kind in OPENERS:
+                    self._owner[(link, effect.channel)] = role
+                elif kind in CLOSERS:
+                    self._owner.pop((link, effect.channel), None)
+                other_end = OTHER_END.get(link)
+                if other_end is not None:
+                    queue.append(Received(other_end, effect.channel, effect.message))
+                elif link in self.links:
+                    out.append(effect)
+                continue
             match effect:
-                case Send(link, channel, message):
-                    if type(message) in OPENERS:
-                        self._owner[(link, channel)] = role
-                    elif isinstance(message, CLOSERS):
-                        self._owner.pop((link, channel), None)
-                    if link in (LOCAL_NEAR, LOCAL_FAR):
-                        queue.append(Received(_other_end(link), channel, message))
-                    elif link in self.links:
-                        out.append(effect)
                 case Refuse(link, channel, error):
                     self._owner.pop((link, channel), None)
-                    if link in (LOCAL_NEAR, LOCAL_FAR):
-                        queue.append(Received(_other_end(link), channel, error.reply))
+                    if link in OTHER_END:
+                        queue.append(Received(OTHER_END[link], channel, error.reply))
                     elif link in self.links:
                         out.append(effect)
                 case SetTimer(key, at):
@@ -197,7 +210,3 @@ class _Told:
 
     role: Role
     event: Any
-
-
-def _other_end(link: int) -> int:
-    return LOCAL_FAR if link == LOCAL_NEAR else LOCAL_NEAR

@@ -112,11 +112,19 @@ def path_to(node: int, parents: tuple[int, ...]) -> list[int]:
 
 
 def finish_of(contract: Contract, chain: PrefixChain, max_context: int) -> Finish | None:
-    """Why the stream ends at the end of ``chain``, or None (clause S-9; the first that holds counts)."""
-    if chain.position > len(contract.prompt) and chain.last in contract.stop_tokens:
+    """Why the stream ends at the end of ``chain``, or None (clause S-9)."""
+    position = chain.position
+    return finish_at(contract, position, chain.last if position else 0, max_context)
+
+
+def finish_at(contract: Contract, position: int, last: int, max_context: int) -> Finish | None:
+    """Why a stream of ``position`` tokens, prompt included, of which the last is ``last``, ends there, or None (clause
+    S-9; the first that holds counts)."""
+    answered = position - len(contract.prompt)
+    if answered > 0 and last in contract.stop_tokens:
         return Finish.STOP_TOKEN
-    if chain.position - len(contract.prompt) >= contract.max_tokens:
+    if answered >= contract.max_tokens:
         return Finish.LENGTH
-    if chain.position >= max_context:
+    if position >= max_context:
         return Finish.CONTEXT_FULL
     return None

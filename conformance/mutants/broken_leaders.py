@@ -26,7 +26,7 @@ MUTANTS = (
                   "    if subtree.tokens and not path and verdict.finish is None:\n        tokens = (subtree.tokens[0],)\n"
                   "    session.in_flight = None\n    session.trie.pinned = frozenset()\n    session.waited = False\n"),)),
     Mutant("leader-any-verdict-digest", "takes a verdict whose digest is wrong", "V-6", "leader", ("leader/verdict-digest",),
-           (Patch(VERDICTS, "if after.short != verdict.digest:", "if False:"),)),
+           (Patch(VERDICTS, "if short != verdict.digest:", "if False:"),)),
     Mutant("leader-any-finish", "takes a verdict that ends the stream for no reason", "V-6", "leader",
            ("leader/verdict-ends-too-early",),
            (Patch(VERDICTS, "if (None if finish is None else int(finish)) != verdict.finish:", "if False:"),

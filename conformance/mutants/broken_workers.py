@@ -84,7 +84,7 @@ MUTANTS = (
            (Patch(DRAFTER, "                self._advance(self.sessions[key], advance, now, effects)\n", "                del advance\n"),), hopeless=True),
     Mutant("drafter-counts-anew", "numbers its nodes anew after each ADVANCE", "D-4", "drafter",
            ("drafter/numbers-count-on",),
-           (Patch(DRAFTER, "        session.root = root\n", "        session.root = root\n        session.sent = 0\n"),)),
+           (Patch(DRAFTER, "        self.root = root\n", "        self.root = root\n        self.sent = 0\n"),)),
     Mutant("drafter-trees-always", "sends trees where they were not agreed", "C-10", "drafter", ("drafter/chains-only",),
            (Patch(DRAFTER, "width=min(attach.width, self.config.width) if Feature.TREES in features else 1,", "width=self.config.width,"),), hopeless=True),
     Mutant("drafter-any-reference", "takes an unknown `ref` for the announced prefix", "D-7", "drafter",

@@ -47,7 +47,7 @@ class FlushPolicy:
         """When to send ``unsent`` waiting nodes; at or before ``now`` means at once.
 
         :param sent: nodes sent before that still hang below the prefix.
-        :param gain: expected number of the waiting nodes that the stream passes through.
+        :param gain: expected number of the waiting nodes that the stream passes through; of no interest with ``sent``.
         :param prospect: probability that the stream passes through the next node to be expanded; 0 if there is none.
         """
         if unsent >= window or prospect == 0.0 or self.round is None:

@@ -67,9 +67,9 @@ class _Node:
     """A prefix that may come to be. The root is the verified prefix itself."""
 
     __slots__ = (
+        "_digest",
         "children",
         "cost",
-        "digest",
         "expanded",
         "index",
         "live",
@@ -83,11 +83,11 @@ class _Node:
     )
 
     def __init__(
-        self, token: int, parent: _Node | None, digest: bytes, position: int, score: int = 0, raw: int = 0
+        self, token: int, parent: _Node | None, digest: bytes | None, position: int, score: int = 0, raw: int = 0
     ) -> None:
         self.token = token
         self.parent = parent
-        self.digest = digest
+        self._digest = digest
         self.position = position
         self.score = score
         """what this drafter has come to think of it"""
@@ -100,8 +100,28 @@ class _Node:
         self.number: int | None = None
         self.expanded = False
         self.index = 0
-        """in the item that asks for an expansion; the root has 0"""
+        """among the nodes of the live tree, from 1 on; the root has 0"""
         self.live = True
+
+    @property
+    def digest(self) -> bytes:
+        """Of the prefix that ends here, 32 bytes: computed when it is asked for, as few nodes have anything sent below
+        them."""
+        unnamed: list[_Node] = []
+        node = self
+        while node._digest is None:
+            assert node.parent is not None  # a root has a digest
+            unnamed.append(node)
+            node = node.parent
+        digest = node._digest
+        for below in reversed(unnamed):
+            digest = below._digest = extend_digest(digest, below.token)
+        return digest
+
+    def become_root(self) -> None:
+        """Part from what is above."""
+        self._digest = self.digest
+        self.parent, self.index, self.live = None, 0, True
 
 
 @dataclass(slots=True)
@@ -120,6 +140,10 @@ class _Session:
     flush: FlushPolicy
     nodes: list[_Node] = field(default_factory=list)
     """the live tree without its root; parents come first"""
+    drafted: list[int] = field(default_factory=list)
+    """their tokens"""
+    parents: list[int] = field(default_factory=list)
+    """the index of each one's parent"""
     unsent: list[_Node] = field(default_factory=list)
     """those of them that were not sent yet, in the same order"""
     open: list[_Node] = field(default_factory=list)
@@ -127,13 +151,38 @@ class _Session:
     numbered: dict[int, _Node] = field(default_factory=dict)
     sent: int = 0
     """nodes sent over the life of the channel"""
+    alarm: float | None = None
+    """when the timer is set for"""
 
     def add(self, node: _Node) -> None:
         """A new node of the live tree."""
-        self.nodes.append(node)
+        self._append(node)
         self.unsent.append(node)
         if node.position < self.end and node.token not in self.contract.stop_tokens:
             insort(self.open, node, key=_cost_of)
+
+    def _append(self, node: _Node) -> None:
+        assert node.parent is not None
+        self.nodes.append(node)
+        self.drafted.append(node.token)
+        self.parents.append(node.parent.index)
+        node.index = len(self.nodes)
+
+    def reroot(self, root: _Node) -> None:
+        """Keep what hangs below ``root``, a live node or a new one."""
+        self.root.live = False
+        root.become_root()
+        self.root = root
+        before, self.nodes, self.drafted, self.parents = self.nodes, [], [], []
+        for node in before:  # parents come first, so theirs is decided
+            if node is root:
+                continue
+            node.live = node.parent.live  # type: ignore[union-attr]
+            if node.live:
+                self._append(node)
+        self.unsent = [node for node in self.unsent if node.live and node is not root]
+        self.open = [node for node in self.open if node.live and node is not root]
+        self.numbered = {node.number: node for node in self.nodes if node.number is not None}
 
 
 @dataclass(slots=True)
@@ -182,6 +231,7 @@ class Drafter:
             case TimerFired():
                 session = self.sessions.get(event.key)
                 if session is not None:
+                    session.alarm = None
                     self._propose(session, now, effects)
         self._start(effects)
         return effects
@@ -281,17 +331,7 @@ class Drafter:
             node = node.children.get(token)
 
     def _reroot(self, session: _Session, root: _Node) -> None:
-        session.root.live = False
-        root.parent = None
-        root.live = True
-        session.root = root
-        for node in session.nodes:  # parents come first, so theirs is decided
-            if node is not root:
-                node.live = node.parent.live  # type: ignore[union-attr]
-        session.nodes = [node for node in session.nodes if node.live and node is not root]
-        session.unsent = [node for node in session.unsent if node.live and node is not root]
-        session.open = [node for node in session.open if node.live and node is not root]
-        session.numbered = {node.number: node for node in session.nodes if node.number is not None}
+        session.reroot(root)
         for node in (root, *session.nodes):
             if node.spare:
                 self._grow(session, node, node.spare)
@@ -314,11 +354,13 @@ class Drafter:
             return
         if len(waiting) < session.window:
             base = session.root.cost
-            gain = sum([probability_of(node.cost - base) for node in waiting])
             sent = len(session.nodes) - len(waiting)
+            gain = 0.0 if sent else sum([probability_of(node.cost - base) for node in waiting])
             due = session.flush.due(len(waiting), sent, session.window, gain, self._prospect(session), now)
             if due > now:
-                effects.append(SetTimer(session.key, due))
+                if due != session.alarm:
+                    session.alarm = due
+                    effects.append(SetTimer(session.key, due))
                 return
         groups: dict[int, tuple[_Node, list[_Node]]] = {}
         group_of: dict[int, int] = {}
@@ -398,9 +440,6 @@ class Drafter:
         effects.append(Compute(self._jobs, work))
 
     def _item(self, session: _Session, nodes: list[_Node]) -> ExpandItem:
-        session.root.index = 0
-        for i, node in enumerate(session.nodes, start=1):
-            node.index = i
         for node in nodes:
             node.expanded = True
             if node is not session.root:
@@ -408,8 +447,8 @@ class Drafter:
         return ExpandItem(
             session=session.key,
             prefix=tuple(session.tokens),
-            tokens=tuple([node.token for node in session.nodes]),
-            parents=tuple([node.parent.index for node in session.nodes]),  # type: ignore[union-attr]
+            tokens=tuple(session.drafted),
+            parents=tuple(session.parents),
             nodes=tuple([node.index for node in nodes]),
             sampling=session.contract.sampling,
             width=session.width,
@@ -457,8 +496,7 @@ class Drafter:
             if unlikely or len(session.nodes) >= session.credit:
                 spare.append(child)
                 continue
-            digest = extend_digest(node.digest, child.token)
-            below = _Node(child.token, node, digest, node.position + 1, score, child.score)
+            below = _Node(child.token, node, None, node.position + 1, score, child.score)
             node.children[child.token] = below
             session.add(below)
         node.spare = tuple(spare)

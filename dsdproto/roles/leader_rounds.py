@@ -38,7 +38,10 @@ def take_proposal(session: Session, seat: DrafterSeat, message: Propose, max_use
     check_siblings(message.tokens, parents, "PROPOSE", "D-3")
     scores = (UNSCORED,) * len(message.tokens) if message.scores is None else tuple(message.scores)
     # In a drafter's message the first child of a node is its first choice there.
-    firsts = [parent not in parents[:index] for index, parent in enumerate(parents)]
+    firsts, above = [], set()
+    for parent in parents:
+        firsts.append(parent not in above)
+        above.add(parent)
     costs = [seat.acceptance.cost(score, first) for score, first in zip(scores, firsts)]
     result = session.trie.graft(message.position, message.base, message.tokens, parents, seat.entry.number, costs)
     for index, node_id in enumerate(result.nodes):

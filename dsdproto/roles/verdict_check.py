@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dsdproto.errors import PeerError
-from dsdproto.prefix import PrefixChain
+from dsdproto.prefix import PrefixChain, extend_digest, short_digest
 from dsdproto.registry import ErrorCode
-from dsdproto.session import check_token_ids, finish_of, path_to
+from dsdproto.session import check_token_ids, finish_at, path_to
 from dsdproto.trie import Subtree
 from dsdproto.wire.messages import Contract, Verdict
 
@@ -31,14 +31,16 @@ def check_verdict(
     if not tokens:
         raise _invalid("V-6", "a verdict without any token")
     check_token_ids(tokens, contract, "VERDICT", "V-6", ErrorCode.VERDICT_INVALID)
-    after = chain.copy()
+    digest, position = chain.digest, chain.position
+    finish = None
     for index, token in enumerate(tokens):
-        if index and finish_of(contract, after, max_context) is not None:
+        if finish is not None:
             raise _invalid("V-6", f"the verdict goes on after token {index}, which ended the stream")
-        after.append(token)
-    if after.short != verdict.digest:
-        raise _invalid("V-6", f"digest {verdict.digest.hex()[:16]}, but path and token give {after.short.hex()[:16]}")
-    finish = finish_of(contract, after, max_context)
+        digest, position = extend_digest(digest, token), position + 1
+        finish = finish_at(contract, position, token, max_context)
+    short = short_digest(digest)
+    if short != verdict.digest:
+        raise _invalid("V-6", f"digest {verdict.digest.hex()[:16]}, but path and token give {short.hex()[:16]}")
     if (None if finish is None else int(finish)) != verdict.finish:
         raise _invalid("V-6", f"finish {verdict.finish}, but by the contract it is {finish and int(finish)}")
     if finish is None and verdict.token is None:
