@@ -54,6 +54,11 @@ def test_rows_add_up_to_the_report() -> None:
     for row in done:
         assert row.drafted == row.accepted + sum(getattr(row, cause) for cause in WASTE)
         assert row.within_slo == (row.ttft <= 0.12 and row.tpot <= 0.03)
+    for row in done:
+        assert 0.0 < row.itl <= row.itl_max and row.itl_p95 <= row.itl_max
+        # From the first token to the end lie the gaps and nothing else.
+        assert round((row.e2e - row.ttft) / row.itl, 6) == round((row.e2e - row.ttft) / row.itl) < row.tokens
+    assert report["latency.itl.max"] == max(row.itl_max for row in rows if row.itl_max is not None)
     drafted = sum(row.drafted for row in done)
     assert report["speculation.drafted"] == drafted
     assert report["speculation.waste"]["wrong"] == pytest.approx(sum(row.wrong for row in done) / drafted)
@@ -101,7 +106,7 @@ def test_command_writes_rows_and_windows(file: Path, tmp_path: Path, capsys: pyt
 
 
 def test_parquet_has_the_same_rows_or_says_what_it_needs(tmp_path: Path) -> None:
-    row = Row(1, "n", "l", 0.0, "done", 3, 4, 4, 0.5, None, 0.6, 1, 2, 3, "", True, 5)
+    row = Row(1, "n", "l", 0.0, "done", 3, 4, 4, 0.5, None, 0.1, 0.1, 0.1, 0.6, 1, 2, 3, "", True, 5)
     path = tmp_path / "rows.parquet"
     try:
         from pyarrow.parquet import read_table

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import ceil
+from statistics import fmean
 
 from dsdproto.effects import Effect
 from dsdproto.policy.routing import Candidate, Router
@@ -37,6 +39,8 @@ class Ask:
     leader: str = ""
     first: float | None = None
     latest: float = 0.0
+    gaps: list[float] = field(default_factory=list)
+    """between arrivals of tokens, seconds"""
     tokens: int = 0
     attempts: int = 0
     resumes: int = 0
@@ -200,6 +204,7 @@ class Drive:
                 ask.first = now
             else:
                 gap = now - ask.latest
+                ask.gaps.append(gap)
             ask.latest = now
             ask.tokens += len(what.tokens)
             self.meter.block(len(what.tokens), gap, now)
@@ -304,6 +309,7 @@ def row_of(ask: Ask, status: str, reason: str, now: float, stats: Stats | None) 
     e2e = now - request.at if status == "done" else None
     ttft = None if first is None else first - request.at
     tpot = (e2e - ttft) / (ask.tokens - 1) if e2e is not None and ttft is not None and ask.tokens > 1 else None
+    gaps = sorted(ask.gaps)
     return Row(
         number=request.number,
         node=ask.node.name,
@@ -315,6 +321,9 @@ def row_of(ask: Ask, status: str, reason: str, now: float, stats: Stats | None) 
         tokens=ask.tokens,
         ttft=ttft,
         tpot=tpot,
+        itl=fmean(gaps) if gaps else None,
+        itl_p95=gaps[ceil(0.95 * len(gaps)) - 1] if gaps else None,
+        itl_max=gaps[-1] if gaps else None,
         e2e=e2e,
         attempts=ask.attempts,
         rounds=None if stats is None else stats.rounds,

@@ -19,6 +19,10 @@ class Row:
     tokens: int
     ttft: float | None
     tpot: float | None
+    itl: float | None
+    """between two arrivals of tokens, in the mean; several tokens may arrive at once"""
+    itl_p95: float | None
+    itl_max: float | None
     e2e: float | None
     attempts: int
     rounds: int | None

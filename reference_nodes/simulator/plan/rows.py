@@ -13,7 +13,7 @@ from reference_nodes.simulator.plan.schema import ScenarioError
 COLUMNS = tuple(field.name for field in fields(Row))
 GROUP = 10_000
 """Rows of Parquet that are written together."""
-NUMBERS = ("arrived", "ttft", "tpot", "e2e")
+NUMBERS = ("arrived", "ttft", "tpot", "itl", "itl_p95", "itl_max", "e2e")
 TEXTS = ("node", "leader", "status", "reason")
 TRUTHS = ("within_slo",)
 
