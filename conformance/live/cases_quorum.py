@@ -223,6 +223,11 @@ async def quorum_catches_up(t: LiveTestee) -> None:
         await stream.finish()
 
 
+async def _refused(member: MemberHand, otherwise: str) -> None:
+    """The leader has ended this voter's channel for its VOTE."""
+    await member.until(lambda: bool(member.errors), "Q-24", otherwise)
+
+
 @leader_case(
     "quorum-wild-vote",
     "A VOTE for what was never proposed ends that voter's channel alone",
@@ -235,15 +240,10 @@ async def quorum_wild_vote(t: LiveTestee) -> None:
     async def wild(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Vote:
         return Vote(view=vote.view, height=vote.height + 50, digest=bytes(32)) if prepare.height >= 2 else vote
 
-    async def refused() -> None:
-        await members[0].until(
-            lambda: bool(members[0].errors), "Q-24", "a VOTE for what was never proposed was not refused"
-        )
-
     async def later(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Vote:
         # Without this vote the block that is voted on so wildly is not committed, and the session not over, too soon.
         if prepare.height >= 2:
-            await refused()
+            await _refused(members[0], "a VOTE for what was never proposed was not refused")
         return vote
 
     async with group_of(t, {"on_prepare": wild}, {"on_prepare": later}) as members:
@@ -251,7 +251,7 @@ async def quorum_wild_vote(t: LiveTestee) -> None:
         stream = await open_stream(t, quorum_session(t))
         await stream.start()
         await stream.finish()
-        await refused()
+        await _refused(members[0], "a VOTE for what was never proposed was not refused")
         t.trial.expect("Q-24", "refused with another code", int(ErrorCode.LEDGER_MISMATCH), members[0].errors[0].code)
 
 
@@ -266,12 +266,9 @@ async def quorum_other_digest(t: LiveTestee) -> None:
     async def equivocate(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Vote:
         return Vote(view=vote.view, height=vote.height, digest=bytes(32))
 
-    async def refused() -> None:
-        await members[0].until(lambda: bool(members[0].errors), "Q-24", "a VOTE with another digest was not refused")
-
     async def later(hand: MemberHand, channel: int, prepare: Prepare, vote: Vote) -> Vote:
         # A leader need not look at the digest of a VOTE that comes when the block is committed already.
-        await refused()
+        await _refused(members[0], "a VOTE with another digest was not refused")
         return vote
 
     async with group_of(t, {"on_prepare": equivocate}, {"on_prepare": later}) as members:
@@ -279,7 +276,7 @@ async def quorum_other_digest(t: LiveTestee) -> None:
         stream = await open_stream(t, quorum_session(t))
         await stream.start()
         await stream.finish()
-        await refused()
+        await _refused(members[0], "a VOTE with another digest was not refused")
 
 
 @leader_case(

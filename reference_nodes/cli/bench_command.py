@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reference_nodes.cli import fidelity_command
-from reference_nodes.cli.options import add_command, add_json, count, read_prompts
+from reference_nodes.cli.options import add_command, add_json, add_settings, count, read_prompts
 from reference_nodes.cli.runner import run_trio
 
 PROMPTS = 10
@@ -185,9 +185,7 @@ def _add_simulator(kinds: Any) -> None:
         metavar="SCENARIO",
         help=f"of the gallery, or files (default: {', '.join(SCENARIOS)})",
     )
-    simulator.add_argument(
-        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="over the file's value"
-    )
+    add_settings(simulator, "each file")
     simulator.add_argument(
         "--repeat", type=count(1), default=3, metavar="N", help="runs of each, in turn (default: %(default)s)"
     )

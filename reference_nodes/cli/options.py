@@ -91,6 +91,18 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-mdns", action="store_true", help="do not use multicast DNS: only --peer finds nodes")
 
 
+def add_settings(parser: argparse.ArgumentParser, over: str) -> None:
+    """``--set KEY=VALUE``, as ``settings``; ``over``: what values are laid over."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help=f"lay a value over {over}, for example workload.rate=4 or group.edge.count=10; may be repeated",
+    )
+
+
 def address(text: str) -> str:
     """``host:port`` or ``[v6]:port``, as it is. Raises argparse's error with what to write instead."""
     host, colon, port = text.rpartition(":")

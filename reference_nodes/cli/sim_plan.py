@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from reference_nodes.cli.options import UsageError, add_command, add_json
+from reference_nodes.cli.options import UsageError, add_command, add_json, add_settings
 from reference_nodes.simulator.plan.loader import gallery, load
 from reference_nodes.simulator.plan.report import text_of
 from reference_nodes.simulator.plan.rows import RowWriter, write_series
@@ -55,14 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a scenario file, or a name from `dsdp sim list`; without one, --seed N runs a scenario of the swarm",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="KEY=VALUE",
-        help="lay a value over the file, for example workload.rate=4 or group.edge.count=10; may be repeated",
-    )
+    add_settings(parser, "the file")
     parser.add_argument("--duration", type=float, default=None, metavar="SECONDS", help="in place of the file's")
     parser.add_argument(
         "--rows", type=Path, default=None, metavar="FILE", help="write each request as a line of CSV, or of .parquet"

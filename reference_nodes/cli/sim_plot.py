@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reference_nodes.cli.options import UsageError, add_command, add_json, count
+from reference_nodes.cli.options import UsageError, add_command, add_json, add_settings, count
 from reference_nodes.cli.output import say
 from reference_nodes.cli.sim_plan import TimeProgress
 from reference_nodes.simulator.plan.schema import ScenarioError
@@ -70,14 +70,7 @@ def add(kinds: Any) -> None:
         "--format", type=formats, default=None, metavar="KINDS", help="of pdf, svg, png, with commas (default: pdf,png)"
     )
     parser.add_argument("--width", choices=("page", "column"), default="page", help="of the figure (default: page)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="KEY=VALUE",
-        help="lay a value over a scenario that is run now; may be repeated",
-    )
+    add_settings(parser, "a scenario that is run now")
     parser.add_argument("--duration", type=float, default=None, metavar="SECONDS", help="of such a scenario")
     parser.add_argument("--seed", type=count(0), default=None, metavar="N", help="of such a scenario")
     add_json(parser, "print the names of the files as JSON")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from reference_nodes.cli.options import UsageError, add_command, add_json, count
+from reference_nodes.cli.options import UsageError, add_command, add_json, add_settings, count
 from reference_nodes.simulator.progress import EVERY, duration
 
 
@@ -62,14 +62,7 @@ def add(kinds: Any) -> None:
         metavar="KEY=VALUES",
         help="values separated by commas, or first:last or first:last:step (the last included); may be repeated",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="KEY=VALUE",
-        help="lay a value over the file at every point; may be repeated",
-    )
+    add_settings(parser, "the file at every point")
     parser.add_argument("--duration", type=float, default=None, metavar="SECONDS", help="in place of the file's")
     parser.add_argument("--seed", type=count(0), default=None, metavar="N", help="the first one (default: the file's)")
     parser.add_argument("--repeat", type=count(1), default=1, metavar="N", help="seeds at each point (default: 1)")
