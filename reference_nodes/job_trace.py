@@ -79,7 +79,9 @@ class JobTrace:
         return Traced(role, executor, self)
 
     def write(self, job: Job) -> None:
-        """Append a line, by and by; an executor's thread may call it."""
+        """Append a line, by and by; an executor's thread may call it, also one that the node did not wait for."""
+        if self._file.closed:
+            return
         self._kept.append(job)
         if len(self._kept) >= AT_ONCE:
             self._flush()

@@ -79,6 +79,8 @@ def test_lines_reach_the_file_in_bundles_and_all_of_them_in_the_end(tmp_path):
     assert len(read_jobs(path)) == AT_ONCE
     trace.close()
     assert len(read_jobs(path)) == AT_ONCE + 1
+    traced.run(DraftWork((EXPAND,), ()))  # a thread that was still at work
+    assert len(read_jobs(path)) == AT_ONCE + 1
 
 
 def test_a_trace_that_cannot_be_written_or_read_is_refused(tmp_path):
