@@ -83,7 +83,8 @@ class NodeMachine:
         self._next[LOCAL_FAR] = 2
         # Only the near end shows what is on offer, or this node would count as two.
         far = replace(self.hello, models=())
-        return self._run([LinkUp(LOCAL_NEAR, self.hello, features, True), LinkUp(LOCAL_FAR, far, features, False)], now)
+        ends = (LinkUp(LOCAL_NEAR, self.hello, features, True), LinkUp(LOCAL_FAR, far, features, False))
+        return self._drain(deque(ends), now)
 
     def channel(self, link: int) -> int:
         """A fresh channel number on ``link`` (clause CH-1): odd for the dialer, even for the acceptor."""
@@ -95,7 +96,7 @@ class NodeMachine:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event from the driver; returns what the driver has to do, in order."""
-        return self._run([event], now)
+        return self._drain(deque((event,)), now)
 
     def perform(self, role: Role, effects: list[Effect], now: float) -> list[Effect]:
         """Route effects that a role's machine gave outside :meth:`handle` (a client that opens a session, say)."""
@@ -111,44 +112,40 @@ class NodeMachine:
 
     # ------------------------------------------------------------ routing
 
-    def _run(self, events: list[Event], now: float) -> list[Effect]:
-        return self._drain(deque(events), now)
-
     def _drain(self, queue: deque[Event | _Told], now: float) -> list[Effect]:
         out: list[Effect] = []
         roles = self.roles
         while queue:
             event = queue.popleft()
-            if type(event) is Received:  # by far the most frequent
-                owner = self._receiver(event, out)
-                if owner is not None:
-                    self._route(owner, roles[owner].handle(event, now), queue, out)
-                continue
-            for role, inner in self._targets(event):
-                self._route(role, roles[role].handle(inner, now), queue, out)
+            role: Role | None = None
+            if isinstance(event, Received):  # by far the most frequent
+                role = self._receiver(event, out)
+            elif isinstance(event, Computed):
+                role, number = event.job
+                event = Computed(number, event.result, event.error)
+            elif isinstance(event, TimerFired):
+                role, inner = event.key
+                event = TimerFired(inner)
+            elif isinstance(event, _Told):
+                role, event = event.role, event.event
+            else:
+                self._follow(event)
+                for each, machine in roles.items():
+                    self._route(each, machine.handle(event, now), queue, out)
+            if role is not None and role in roles:
+                self._route(role, roles[role].handle(event, now), queue, out)
         return out
 
-    def _targets(self, event: Event | _Told) -> list[tuple[Role, Any]]:
-        match event:
-            case LinkUp():
-                self.links[event.link] = event
-                self._next.setdefault(event.link, 1 if event.dialer else 2)
-                return [(role, event) for role in self.roles]
-            case LinkDown():
-                self.links.pop(event.link, None)
-                self._next.pop(event.link, None)
-                for key in [key for key in self._owner if key[0] == event.link]:
-                    del self._owner[key]
-                return [(role, event) for role in self.roles]
-            case TimerFired():
-                role, inner = event.key
-                return [(role, TimerFired(inner))]
-            case Computed():
-                role, number = event.job
-                return [(role, Computed(number, event.result, event.error))]
-            case _Told(role, told):
-                return [(role, told)] if role in self.roles else []
-        return []
+    def _follow(self, event: LinkUp | LinkDown) -> None:
+        """Keep the books of a link that came or went."""
+        if isinstance(event, LinkUp):
+            self.links[event.link] = event
+            self._next.setdefault(event.link, 1 if event.dialer else 2)
+            return
+        self.links.pop(event.link, None)
+        self._next.pop(event.link, None)
+        for key in [key for key in self._owner if key[0] == event.link]:
+            del self._owner[key]
 
     def _receiver(self, event: Received, out: list[Effect]) -> Role | None:
         """Whose channel it is; None: a channel that was closed from this side while the message was on its way (CH-4),

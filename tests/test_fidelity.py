@@ -26,6 +26,8 @@ from reference_nodes.profile.record import ABSENT, StreamRecord, write_records
 from reference_nodes.profile.table import Table, at, rising
 from reference_nodes.simulator.world import World
 
+ABOUT = {"base_rtt": 0.001, "passing": 0.0002, "cores": 2}
+
 # ---------------------------------------------------------------- a machine that two share
 
 
@@ -83,6 +85,27 @@ def test_what_a_node_owes_for_messages_comes_at_the_end_of_its_job():
     world.at(1.0, lambda: setattr(node, "owed", 0.5))
     world.run()
     assert node.results == [(pytest.approx(2.5), pytest.approx(2.5))] and node.owed == 0.0
+
+
+def test_who_passes_messages_on_takes_time_from_jobs_where_no_core_is_free():
+    for cores, late in ((2, 0.25), (3, 0.0)):
+        world, machine = World(), SharedMachine(0.5, cores)
+        nodes = [Node(world), Node(world)]
+        for node, work in zip(nodes, (2.0, 4.0)):
+            machine.begin(_Job(node, Computed((Role.DRAFTER, 1), DraftDone((), work)), 0, work, work, 0.0, 1.0))
+        world.at(1.0, machine.passed)
+        world.at(3.0, machine.passed)  # one of two computes: the other core is free
+        world.run()
+        assert [node.results[0][0] for node in nodes] == [pytest.approx(2.0 + late), pytest.approx(4.0 + late)]
+
+
+def test_a_prefix_that_is_missing_costs_what_a_prompt_costs_where_that_is_less():
+    steps = [step(rows, 1, 64, 0.010 + 0.004 * (rows - 1)) for rows in (1, 21)]
+    table = Table(Profile("verifier", "m", {}, tuple(steps), (Prefill(64, 0, (0.064, 0.064, 0.064), 3),)))
+    assert table.seconds(11, 1, 64, 0, luck) == pytest.approx(0.050)
+    assert table.seconds(11, 1, 64, 0, luck, beyond=8) == pytest.approx(0.010 + 2 * 0.004 + 8 * 0.001)
+    dear = Table(Profile("verifier", "m", {}, tuple(steps), (Prefill(64, 0, (0.64, 0.64, 0.64), 3),)))
+    assert dear.seconds(11, 1, 64, 0, luck, beyond=8) == pytest.approx(0.050)
 
 
 # ---------------------------------------------------------------- tables
@@ -233,13 +256,13 @@ def test_a_request_of_one_token_has_no_time_per_token():
 def test_live_runs_come_back_as_they_were_saved(tmp_path):
     path = tmp_path / LIVE_FILE
     cells = [Cell(0.04, 4, [run_of(1.0), run_of(2.0)])]
-    save_live(path, {"base_rtt": 0.001, "repeat": 2}, cells)
+    save_live(path, {**ABOUT, "repeat": 2}, cells)
     about, loaded = load_live(path)
     assert about["base_rtt"] == 0.001 and about["repeat"] == 2
     assert (loaded[0].rtt, loaded[0].sessions, loaded[0].live) == (0.04, 4, cells[0].live)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"v": 1}', '{"v": 1, "about": {}, "cells": []}', '{"v": 9}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"v": 1}', '{"v": 2, "about": {}, "cells": []}', '{"v": 9}'])
 def test_a_file_of_live_runs_that_cannot_be_used_is_refused(tmp_path, text):
     path = tmp_path / LIVE_FILE
     path.write_text(text)
@@ -250,7 +273,7 @@ def test_a_file_of_live_runs_that_cannot_be_used_is_refused(tmp_path, text):
 def test_the_report_compares_cell_by_cell(folder):
     seconds, rows = rows_of(folder, 0.04, 1)
     live = tuple(Request(row.number, row.tokens, row.ttft, (row.e2e - row.ttft) * 1.25, row.rounds) for row in rows)
-    save_live(folder / LIVE_FILE, {"base_rtt": 0.001, "max_tokens": 40}, [Cell(0.04, 1, [Run(live, seconds)])])
+    save_live(folder / LIVE_FILE, {**ABOUT, "passing": 0.0, "max_tokens": 40}, [Cell(0.04, 1, [Run(live, seconds)])])
     found = predict_all(folder)
     (cell,) = found["cells"]
     assert cell["tpot_error"] == pytest.approx(-0.2, abs=0.001)
@@ -265,7 +288,7 @@ def test_the_report_compares_cell_by_cell(folder):
 
 
 def test_the_command_predicts_again(folder, capsys):
-    save_live(folder / LIVE_FILE, {"base_rtt": 0.001}, [Cell(0.0, 2, [run_of(1.0, 1.0, 1.0, 1.0)])])
+    save_live(folder / LIVE_FILE, ABOUT, [Cell(0.0, 2, [run_of(1.0, 1.0, 1.0, 1.0)])])
     assert main(["bench", "fidelity", "--again", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cells"][0]["sessions"] == 2
     assert main(["bench", "fidelity", "--again", str(folder / "none")]) == 1

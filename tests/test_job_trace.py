@@ -116,7 +116,7 @@ def lined_up(role, count, took, gap, at=0.0, sessions=1, before=(), **what):
     return jobs
 
 
-SERVED = Served(Span(0.0, 100.0), Span(100.0, 200.0), Span(200.0, 300.0))
+SERVED = Served(Span(0.0, 100.0), Span(100.0, 200.0), Span(200.0, 300.0), Span(300.0, 400.0), 0.0, 0)
 
 
 def test_a_verifiers_costs_are_a_step_a_session_and_a_message():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,7 +36,7 @@ from reference_nodes.profile.grid import Grid
 from reference_nodes.profile.load import Neighbour
 from reference_nodes.profile.loading import ids_of
 from reference_nodes.profile.measure import Sampler
-from reference_nodes.profile.overhead import pair_costs
+from reference_nodes.profile.overhead import costs_of, middle, serve
 from reference_nodes.profile.record import StreamRecord, read_records, record_stream, write_records
 from reference_nodes.profile.steps import DraftStepper, VerifyStepper, sampling_of
 
@@ -72,25 +73,31 @@ async def measure_all(args: argparse.Namespace, prompts: list[Prompt], folder: P
         samplers = _samplers(target, drafter, names, args.temperature, stack)
         for sampler in samplers:
             await trio.to_thread.run_sync(sampler.warm_up)
-        async with open_distant(*names, say, logs) as distant:
-            base = await distant.ping()
-            await _warm_up(distant, asked, cells)
-            total = args.repeat * len(cells)
-            for done in range(total):
-                repeat, number = divmod(done, len(cells))
-                cell = cells[(repeat + number) % len(cells)]
-                what = f"{cell.sessions} session{'s' if cell.sessions > 1 else ''}, {1e3 * cell.rtt:g} ms"
-                progress(what, done, total)
-                if done % args.profile_every == 0:
-                    for sampler in samplers:
-                        await trio.to_thread.run_sync(sampler.round)
-                cell.live.append(await _live(distant, asked, cell))
-            progress("done", total, total)
-            progress.finish()
-    costs = await pair_costs(*names, say)
-    for sampler, name in zip(samplers, (VERIFIER_FILE, DRAFTER_FILE)):
-        sampler.profile(costs[sampler.stepper.role]).save(folder / name)
-    about = {"base_rtt": base, "max_tokens": args.max_tokens, "temperature": args.temperature, "repeat": args.repeat}
+        total = args.repeat * len(cells)
+        bases, costs = [], []
+        for repeat in range(args.repeat):
+            # Where a process finds its memory decides some per cent of what it does: each repeat has nodes of its own.
+            traces = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dsdp-")))
+            async with open_distant(*names, say, logs, traces=traces) as distant:
+                bases.append(await distant.ping())
+                await _warm_up(distant, asked, cells)
+                served = await serve(distant, args.model, times=1)
+                for number in range(len(cells)):
+                    done, cell = repeat * len(cells) + number, cells[(repeat + number) % len(cells)]
+                    what = f"{cell.sessions} session{'s' if cell.sessions > 1 else ''}, {1e3 * cell.rtt:g} ms"
+                    progress(what, done, total)
+                    if done % args.profile_every == 0:
+                        for sampler in samplers:
+                            await trio.to_thread.run_sync(sampler.round)
+                    cell.live.append(await _live(distant, asked, cell))
+            costs.append(costs_of(distant, traces, served))
+        progress("done", total, total)
+        progress.finish()
+    node = middle(costs)
+    for sampler, own, name in zip(samplers, (node.verifier, node.drafter), (VERIFIER_FILE, DRAFTER_FILE)):
+        sampler.profile(own).save(folder / name)
+    asked_for = {"max_tokens": args.max_tokens, "temperature": args.temperature, "repeat": args.repeat}
+    about = {"base_rtt": statistics.median(bases), "passing": node.passing, "cores": os.cpu_count() or 1} | asked_for
     save_live(folder / LIVE_FILE, about | {"load_average": round(os.getloadavg()[2], 2)}, cells)
 
 
@@ -101,7 +108,7 @@ def predict_all(folder: Path) -> dict[str, Any]:
     """
     about, cells = load_live(folder / LIVE_FILE)
     records = read_records(folder / RECORD_FILE)
-    setting = Setting(folder, about["base_rtt"])
+    setting = Setting(folder, about["base_rtt"], about["passing"], about["cores"])
     for cell in cells:
         cell.predicted = [_predicted(setting, cell, len(records), seed) for seed in range(PREDICTIONS)]
     return report(about, cells, records, setting)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dsdproto.errors import DsdpError
 
-VERSION = 1
+VERSION = 2
 
 
 class LiveError(DsdpError):
@@ -104,7 +104,10 @@ def figures(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def save_live(path: Path, about: dict[str, Any], cells: Sequence[Cell]) -> None:
-    """Write live runs, so that they can be predicted again. ``about`` holds ``base_rtt`` and what the report says."""
+    """Write live runs, so that they can be predicted again.
+
+    :param about: ``base_rtt``, ``passing``, ``cores``, and what the report says.
+    """
     rows = [{"rtt": cell.rtt, "sessions": cell.sessions, "live": [asdict(run) for run in cell.live]} for cell in cells]
     path.write_text(json.dumps({"v": VERSION, "about": about, "cells": rows}) + "\n", "utf-8")
 
@@ -118,7 +121,9 @@ def load_live(path: Path) -> tuple[dict[str, Any], list[Cell]]:
         cells = [
             Cell(float(row["rtt"]), int(row["sessions"]), [_run(run) for run in row["live"]]) for row in found["cells"]
         ]
-        return {"base_rtt": float(found["about"]["base_rtt"]), **found["about"]}, cells
+        about = found["about"]
+        known = {name: float(about[name]) for name in ("base_rtt", "passing")} | {"cores": int(about["cores"])}
+        return about | known, cells
     except (OSError, ValueError, KeyError, TypeError) as error:
         text = f"cannot read live runs from {path} ({type(error).__name__}: {error})"
         raise LiveError(f"{text}; `dsdp bench fidelity --keep` leaves such a file") from error

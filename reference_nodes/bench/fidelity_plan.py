@@ -2,7 +2,8 @@
 
 The nodes, the network and the workload are the simulator's own; only how long a job takes knows more here. Two models
 on one machine share its memory bus, so while both compute each goes on at a fraction of its speed: a job's remaining
-work is put off and brought forward as the other begins and ends (processor sharing).
+work is put off and brought forward as the other begins and ends (processor sharing). And where both have a processor
+each and there is no third, the benchmark's own process, client and road, takes its time from the two.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dsdproto.effects import Compute, Computed
+from dsdproto.effects import Compute, Computed, Event, Received
 from dsdproto.node import NodeMachine
 from dsdproto.registry import Role
 from reference_nodes.profile.document import load_profile
@@ -52,6 +53,9 @@ class _Job:
 class SharedMachine:
     """Nodes on one machine. Whoever computes beside another does so ``slowdown`` times as slowly."""
 
+    passing: float = 0.0
+    """seconds that somebody else on this machine needs for each message that a node takes"""
+    cores: int = 1 << 10
     jobs: list[_Job] = field(default_factory=list)
     since: float = 0.0
     """when the set of jobs last changed"""
@@ -61,6 +65,12 @@ class SharedMachine:
         self._advance(job.node.world.now)
         self.jobs.append(job)
         self._plan()
+
+    def passed(self) -> None:
+        """A message went through somebody else's hands: where every core computes, the jobs there wait for that."""
+        if len(self.jobs) >= self.cores:
+            for job in self.jobs:
+                job.node.owed += self.passing / len(self.jobs)
 
     def _advance(self, now: float) -> None:
         shared = len(self.jobs) > 1
@@ -101,6 +111,11 @@ class SharingNode(PlanNode):
     tables: dict[Role, Table] = field(kw_only=True)
     """what jobs of a role suffer beside another"""
 
+    def handle(self, event: Event) -> None:
+        if type(event) is Received:
+            self.home.passed()
+        PlanNode.handle(self, event)
+
     def _begin(self, effect: Compute) -> None:
         self.running += 1
         role, work = effect.job[0], effect.work
@@ -119,7 +134,7 @@ class SharingFleet(Fleet):
     """The nodes of a scenario, all on one machine."""
 
     tables: dict[Role, Table] = field(kw_only=True)
-    shared: SharedMachine = field(default_factory=SharedMachine)
+    shared: SharedMachine = field(kw_only=True)
 
     def _node(self, name: str, machine: NodeMachine, **what: Any) -> PlanNode:
         return SharingNode(name, machine, **what, home=self.shared, tables=self.tables)
@@ -152,11 +167,14 @@ class Batch(Workload):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What runs are predicted from: a folder with two profiles and a record, and what an idle link takes."""
+    """What runs are predicted from: a folder with two profiles and a record, an idle link, and the machine."""
 
     folder: Path
     base_rtt: float
     """seconds of a PING over the link while nothing runs and nothing is added"""
+    passing: float = 0.0
+    """seconds of the benchmark's own process for each message that a node takes"""
+    cores: int = 1 << 10
 
     @property
     def tables(self) -> dict[Role, Table]:
@@ -204,7 +222,8 @@ def predict(
     """
     scenario = scenario_of(setting, added_rtt, min(sessions, requests), seed)
     meter = Meter(scenario.slo)
-    fleet = SharingFleet(scenario, seed, meter, tables=setting.tables)
+    shared = SharedMachine(setting.passing, setting.cores)
+    fleet = SharingFleet(scenario, seed, meter, tables=setting.tables, shared=shared)
     fleet.build()
     _serve(fleet, meter, requests, 0, lambda row: None)
     return _serve(fleet, meter, requests, requests, lambda row: on_row(replace(row, number=row.number - requests)))

@@ -1,8 +1,7 @@
 """What a node itself costs, besides its model: time between two jobs, and time taken from a job that runs.
 
 A target and a drafter run as two processes, as they do on a LAN, and leave a line for each job (`dsdp serve
---trace-jobs`). Three kinds of sessions are served: one without drafters, several at once without drafters, and one with
-the drafter. Then
+--trace-jobs`). Sessions are served without and with the drafter, one at a time and several at once. Then
 
 - between two verifications lie verdict, leader, blocks and the next VERIFY: a part for the step, and a part for each
   session in it;
@@ -19,7 +18,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -66,24 +65,59 @@ class Served:
     alone: Span
     together: Span
     drafted: Span
+    crowded: Span
+    """several with the drafter"""
+    spent: float
+    """processor seconds of this process while there were drafts"""
+    taken: int
+    """messages that its client took meanwhile"""
+
+    def with_drafts(self, jobs: Sequence[Job]) -> list[Job]:
+        return [*self.drafted.of(jobs), *self.crowded.of(jobs)]
 
 
-async def pair_costs(target: str, draft: str, say: Callable[[str], None]) -> dict[str, dict[str, float]]:
-    """``node`` of a profile by role, for a target and a drafter on this machine.
+@dataclass(frozen=True, slots=True)
+class PairCosts:
+    """Of a target and a drafter on this machine."""
 
-    Raises ModelError, BackendError, NodeError, ProfileError.
-    """
+    verifier: dict[str, float]
+    """``node`` of its profile"""
+    drafter: dict[str, float]
+    passing: float
+    """processor seconds of this process, client and road between the two, for each message that a node takes"""
+
+
+async def pair_costs(target: str, draft: str, say: Callable[[str], None]) -> PairCosts:
+    """Start a pair and measure. Raises ModelError, BackendError, NodeError, ProfileError."""
     with tempfile.TemporaryDirectory(prefix="dsdp-") as name:
         folder = Path(name)
         async with open_distant(target, draft, say, folder, traces=folder) as distant:
-            served = await _serve(distant, _contract(target))
-        verifying, drafting = (read_jobs(folder / f"{child.name}.jsonl") for child in (distant.target, distant.drafter))
-    return {"verifier": verifier_costs(verifying, served), "drafter": drafter_costs(drafting, served)}
+            served = await serve(distant, target)
+        return costs_of(distant, folder, served)
+
+
+def costs_of(distant: Distant, traces: Path, served: Served) -> PairCosts:
+    """Of nodes that have ended, so that their traces are complete. Raises ProfileError, TraceError."""
+    verifying, drafting = (read_jobs(traces / f"{child.name}.jsonl") for child in (distant.target, distant.drafter))
+    taken = sum(job.messages + job.messages_before for job in served.with_drafts([*verifying, *drafting]))
+    passing = round(served.spent / (served.taken + taken), 6)
+    return PairCosts(verifier_costs(verifying, served), drafter_costs(drafting, served), passing)
+
+
+def middle(found: Sequence[PairCosts]) -> PairCosts:
+    """Of several measurements the median of each figure."""
+
+    def each(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return {name: statistics.median(value[name] for value in values) for name in values[0]}
+
+    passing = statistics.median(costs.passing for costs in found)
+    return PairCosts(each([costs.verifier for costs in found]), each([costs.drafter for costs in found]), passing)
 
 
 def node_costs(role: str, target: str, draft: str, say: Callable[[str], None]) -> dict[str, float]:
     """``node`` of a profile of ``role``: blocks until measured; not to be called from a Trio task. Raises as above."""
-    return trio.run(pair_costs, target, draft, say)[role]
+    costs = trio.run(pair_costs, target, draft, say)
+    return costs.verifier if role == "verifier" else costs.drafter
 
 
 def _contract(target: str) -> Contract:
@@ -91,17 +125,24 @@ def _contract(target: str) -> Contract:
     return make_contract((vocabulary.size, vocabulary.digest), vocabulary.encode(TEXT), max_tokens=TOKENS)
 
 
-async def _serve(distant: Distant, contract: Contract) -> Served:
+async def serve(distant: Distant, target: str, times: int = TIMES) -> Served:
+    """Sessions of every kind, each ``times`` times."""
+    contract = _contract(target)
+
     async def span(sessions: int, drafters: int) -> Span:
         begin = time.perf_counter()
-        for _ in range(TIMES):
+        for _ in range(times):
             async with trio.open_nursery() as nursery:
                 for _ in range(sessions):
                     nursery.start_soon(_generate, distant, contract, drafters)
         return Span(begin, time.perf_counter())
 
     await span(1, 1)  # whatever happens for the first time
-    return Served(await span(1, 0), await span(SESSIONS, 0), await span(1, 1))
+    alone, together = await span(1, 0), await span(SESSIONS, 0)
+    spent, taken = time.process_time(), distant.node.host.messages
+    drafted, crowded = await span(1, 1), await span(SESSIONS, 1)
+    spent, taken = time.process_time() - spent, distant.node.host.messages - taken
+    return Served(alone, together, drafted, crowded, spent, taken)
 
 
 async def _generate(distant: Distant, contract: Contract, drafters: int) -> None:
@@ -125,14 +166,14 @@ def verifier_costs(jobs: Sequence[Job], served: Served) -> dict[str, float]:
     return {
         "verify_overhead_s": round(max(one - session, 0.0), 6),
         "verify_session_s": round(session, 6),
-        "verify_message_s": _message([job for job in served.drafted.of(scoring) if not job.prefill], quiet),
+        "verify_message_s": _message([job for job in served.with_drafts(scoring) if not job.prefill], quiet),
     }
 
 
 def drafter_costs(jobs: Sequence[Job], served: Served) -> dict[str, float]:
     """``draft_overhead_s`` of a step and ``draft_message_s`` of each message. Raises ProfileError."""
-    drafting = [job for job in served.drafted.of(jobs) if job.role == "drafter" and job.rows]
-    pairs = list(pairwise(drafting))
+    expanding = [job for job in jobs if job.role == "drafter" and job.rows]
+    pairs, drafting = list(pairwise(served.drafted.of(expanding))), served.with_drafts(expanding)
     # Behind a message a drafter may have waited for just that.
     at_once = [pair for pair in pairs if not pair[1].messages_before and not pair[1].messages]
     if len(at_once) >= LEAST:

@@ -38,7 +38,13 @@ class Table:
         self._beside = _Surface(profile.beside_steps) if profile.beside_steps else None
 
     def seconds(
-        self, rows: int, sessions: int, context_tokens: int, prefill_positions: int, luck: Callable[[], float]
+        self,
+        rows: int,
+        sessions: int,
+        context_tokens: int,
+        prefill_positions: int,
+        luck: Callable[[], float],
+        beyond: int = 0,
     ) -> float:
         """Seconds of one forward with nothing beside it.
 
@@ -46,8 +52,12 @@ class Table:
         :param context_tokens: lengths of the prefixes of all sessions, added up.
         :param prefill_positions: of prompts, computed in the same job.
         :param luck: gives uniform numbers.
+        :param beyond: of ``rows``, missing positions of prefixes: no logits are wanted there, as in a prompt.
         """
         took = self._surface.seconds(rows, sessions, context_tokens / sessions) if sessions else 0.0
+        if beyond:
+            scored = self._surface.seconds(rows - beyond, sessions, context_tokens / sessions)
+            took = min(took, scored + self._prefill.seconds(beyond, 0.0))
         if prefill_positions:
             prefill = self._prefill.seconds(prefill_positions, 0.0 if sessions else context_tokens - prefill_positions)
             # A drafter's prompt is part of the forward that expands its end, a verifier's a forward of its own.

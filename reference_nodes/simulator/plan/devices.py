@@ -22,7 +22,13 @@ class DeviceModel(Protocol):
         ...
 
     def seconds(
-        self, rows: int, sessions: int, context_tokens: int, prefill_positions: int, luck: Callable[[], float]
+        self,
+        rows: int,
+        sessions: int,
+        context_tokens: int,
+        prefill_positions: int,
+        luck: Callable[[], float],
+        beyond: int = 0,
     ) -> float:
         """Seconds of one forward.
 
@@ -30,6 +36,7 @@ class DeviceModel(Protocol):
             expanded; 0: only a prompt is computed.
         :param context_tokens: lengths of the prefixes of all sessions, added up.
         :param luck: gives uniform numbers.
+        :param beyond: of ``rows``, missing positions of prefixes.
         """
         ...
 
@@ -43,7 +50,13 @@ class AffineDevice:
         self._context, self._prefill, self._spread = given.per_context, given.per_prefill, given.spread
 
     def seconds(
-        self, rows: int, sessions: int, context_tokens: int, prefill_positions: int, luck: Callable[[], float]
+        self,
+        rows: int,
+        sessions: int,
+        context_tokens: int,
+        prefill_positions: int,
+        luck: Callable[[], float],
+        beyond: int = 0,
     ) -> float:
         took = self._base + self._row * rows + self._session * sessions
         took += self._context * context_tokens + self._prefill * prefill_positions

@@ -51,14 +51,15 @@ class VerifyExecutor:
             positions = max(0, prefilled - before)
             memory.keep(item.session, prefilled)
         sessions = len(walks)
+        beyond = rows - sessions - nodes_in_all
         device, scored, alone = self._device, 0.0, 0.0
         if positions and not (sessions and device.fused):
             alone = device.seconds(0, 0, prefilled, positions, self._luck)
         if sessions:
             if not alone:
-                scored = device.seconds(rows, sessions, context + (prefilled or 0), positions, self._luck)
+                scored = device.seconds(rows, sessions, context + (prefilled or 0), positions, self._luck, beyond)
             else:
-                scored = device.seconds(rows, sessions, context, 0, self._luck)
+                scored = device.seconds(rows, sessions, context, 0, self._luck, beyond)
             verified.nodes += nodes_in_all
             verified.forwards += 1
             verified.rounds += sessions
@@ -66,7 +67,7 @@ class VerifyExecutor:
             verified.sessions.add(sessions)
             verified.rows.add(rows)
         verified.prefill += positions
-        verified.beyond += rows - sessions - nodes_in_all
+        verified.beyond += beyond
         verified.evictions += memory.evictions - evictions
         took = alone + scored
         verified.busy += took
