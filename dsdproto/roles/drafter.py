@@ -128,7 +128,7 @@ class _Node:
 class _Session:
     key: Key
     contract: Contract
-    tokens: list[int]
+    tokens: tuple[int, ...]
     """the verified prefix, prompt included"""
     root: _Node
     credit: int
@@ -275,7 +275,7 @@ class Drafter:
         self.sessions[key] = _Session(
             key=key,
             contract=contract,
-            tokens=list(chain.tokens),
+            tokens=chain.tokens,
             root=_Node(chain.tokens[-1], None, chain.digest, chain.position),
             credit=attach.credit,
             window=attach.window,
@@ -311,7 +311,7 @@ class Drafter:
                 below = _Node(token, None, extend_digest(node.digest, token), node.position + 1)
             node = below
         if path:
-            session.tokens.extend(path)
+            session.tokens += tuple(path)
             self._reroot(session, node)
             session.flush.advanced(now)
         if advance.credit is not None:
@@ -446,7 +446,7 @@ class Drafter:
                 session.open.remove(node)
         return ExpandItem(
             session=session.key,
-            prefix=tuple(session.tokens),
+            prefix=session.tokens,
             tokens=tuple(session.drafted),
             parents=tuple(session.parents),
             nodes=tuple([node.index for node in nodes]),

@@ -2,9 +2,9 @@
 
 A target and a drafter run as processes of this machine, first next to each other, then at the ends of longer and longer
 roads, with one session and with several at a time. The simulator predicts the same runs from four things that were
-measured before, in between or after, and none of which knows the others: profiles of both models (each alone, and while
-the other computes), what nodes need besides their models (sessions of another text), a record of what the drafter gets
-right, and a PING over the idle link. Nothing is fitted.
+measured before or in between, and none of which knows the runs: profiles of both models (each alone, and while the
+other computes), what nodes and this process need besides the models (sessions of another text), a record of what the
+drafter gets right, and a PING over the idle link. Nothing is fitted.
 
 Profiles and live runs take turns, so that whatever else the machine does hits both.
 """

@@ -24,8 +24,8 @@ def add(kinds: Any) -> None:
         "does the planning simulator say what the nodes then do?",
         "Run a target and a drafter as processes on this machine, on loopback and with delay added between them, with "
         "one session and with four; predict the same runs with `dsdp sim`'s machinery from profiles, a record of "
-        "acceptance and a PING; report both and the error of each figure. Profiles and live runs take turns. It takes "
-        "some ten minutes, --quick two.",
+        "acceptance and a PING; report both and the error of each figure. Profiles and live runs take turns, and each "
+        "repeat has nodes of its own. It takes some twelve minutes, --quick two.",
         "dsdp bench fidelity\ndsdp bench fidelity --quick --json\n"
         "dsdp bench fidelity --rtt 0,20 --sessions 1,2 --prompts questions.jsonl --max-prompts 8 --keep results",
     )
