@@ -122,7 +122,8 @@ async def open_node(config: NodeConfig, say: Say = log.info) -> AsyncIterator[No
     :param say: takes lines about what is going on while models load.
 
     Raises :class:`ConfigError`, what loading models raises (ModelError, BackendError), what an identity's check of its
-    validity raises, :class:`HostFailed` for a bug; never an exception group.
+    validity raises, :class:`~reference_nodes.job_trace.TraceError`, :class:`HostFailed` for a bug; never an exception
+    group.
     """
     loaded = await load_models(config, say)
     hello = hello_of(config, loaded)
