@@ -127,12 +127,13 @@ class NodeMachine:
                 role, inner = event.key
                 event = TimerFired(inner)
             elif isinstance(event, _Told):
-                role, event = event.role, event.event
+                if event.role in roles:
+                    role, event = event.role, event.event
             else:
                 self._follow(event)
                 for each, machine in roles.items():
                     self._route(each, machine.handle(event, now), queue, out)
-            if role is not None and role in roles:
+            if role is not None:
                 self._route(role, roles[role].handle(event, now), queue, out)
         return out
 

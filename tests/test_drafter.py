@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cluster import contract, hello, offer
 
-from dsdproto.effects import Compute, Computed, LinkUp, Received, Refuse, Send
+from dsdproto.effects import Compute, Computed, LinkUp, Received, Refuse, Send, SetTimer, TimerFired
 from dsdproto.prefix import short_digest
 from dsdproto.registry import ErrorCode, Role
 from dsdproto.roles.drafter import Drafter, DrafterConfig
@@ -26,6 +26,7 @@ class Script:
         self.drafter = Drafter(DrafterConfig(offer(Role.DRAFTER, "model"), expansions=expansions, width=width))
         self.drafter.handle(LinkUp(1, hello("leader", [Role.LEADER], []), frozenset({1, 3, 5}), False), 0.0)
         self.now = 0.0
+        self.alarms: list[float] = []
         self.job: Any = None
         self.work: DraftWork | None = None
         attach = Attach(session=bytes(16), contract=TERMS, committed=(), credit=credit, window=window, width=width)
@@ -67,7 +68,13 @@ class Script:
                     said.append(message)
                 case Refuse(_, _, error):
                     said.append(error)
+                case SetTimer(_, at):
+                    self.alarms.append(at)
         return said
+
+    def fire(self) -> list[Any]:
+        """The timer."""
+        return self._take(self.drafter.handle(TimerFired((1, 1)), self.now))
 
 
 def test_proposals_name_their_base_and_count_on():
@@ -155,3 +162,23 @@ def test_credit_zero_pauses():
     script.receive(Advance(position=3, ref=0, tokens=(), credit=4))
     assert script.asked() == [()]
     assert isinstance(script.answer((Child(10, LIKELY),))[0], Propose)
+
+
+def test_what_waits_for_the_next_advance_sets_one_timer_and_another_if_that_came_too_early():
+    script = Script(credit=8, width=1, window=4, expansions=1)
+    (proposal,) = script.answer((Child(10, LIKELY),))
+    assert proposal.tokens == (10,)
+    script.now = 1.0
+    script.receive(Advance(position=4, ref=0, tokens=(10,)))
+    script.answer((Child(11, LIKELY),))
+    script.now = 2.0  # a round takes a second; and the guess was wrong
+    script.receive(Advance(position=5, ref=0, tokens=(20,)))
+    script.answer((Child(12, LIKELY),))
+    for token in (30, 31):
+        assert script.answer((Child(token, LIKELY),)) == []
+    assert script.alarms == [2.75]
+    script.now = 2.5
+    assert script.fire() == [] and script.alarms == [2.75, 2.75]
+    script.now = 2.8
+    (proposal,) = script.fire()
+    assert proposal.tokens == (30, 31)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from dsdproto.effects import LinkDown, Received, TimerFired
+from dsdproto.effects import Compute, LinkDown, Received, TimerFired
+from dsdproto.registry import Role
+from dsdproto.roles.work import DraftDone
 from reference_nodes.cli.main import main
 from reference_nodes.simulator.network import Conditions
 from reference_nodes.simulator.plan import ScenarioError, gallery, load, parse, run, text_of
@@ -229,7 +231,7 @@ def test_messages_take_time_from_the_job_during_which_they_come_in() -> None:
 
 
 class Answers:
-    """A machine that remembers what it was told, and when."""
+    """A machine that remembers what it was told, and when; a timer has it compute for a second."""
 
     def __init__(self) -> None:
         self.told: list[tuple[float, Any]] = []
@@ -239,24 +241,47 @@ class Answers:
 
     def handle(self, event: Any, now: float) -> list[Any]:
         self.told.append((now, event))
-        return []
+        return [Compute((Role.DRAFTER, 1), None)] if type(event) is TimerFired else []
+
+
+def computing() -> tuple[PlanWorld, PlanNode]:
+    world = PlanWorld(1, Conditions())
+    node = PlanNode("n", Answers(), message=0.5, execute={Role.DRAFTER: lambda work: (DraftDone((), 1.0), 1.0)})
+    world.add(node)
+    return world, node
+
+
+def test_a_job_ends_later_by_what_the_messages_took_and_says_so() -> None:
+    world, node = computing()
+    for at, event in ((0.0, TimerFired("t")), (0.4, Received(1, 1, "a")), (1.2, Received(1, 1, "b"))):
+        world.at(at, node.handle, event)
+    world.go(10.0)
+    (_, _), (first, _), (second, _), (end, done) = node.machine.told
+    assert (first, second, end, done.result.seconds) == (0.4, 1.2, 2.0, 2.0)
+
+
+def test_a_restarted_node_owes_nothing_for_what_came_before() -> None:
+    world, node = computing()
+    world.at(0.0, node.handle, TimerFired("t"))
+    world.at(0.4, node.handle, Received(1, 1, "a"))
+    world.at(0.5, node.die, 0)
+    world.at(2.0, world.restart, "n", Answers())
+    world.at(2.0, node.handle, TimerFired("t"))
+    world.go(10.0)
+    assert [at for at, _ in node.machine.told] == [2.0, 3.0]
 
 
 def test_an_idle_node_comes_to_its_messages_one_after_the_other_and_in_order() -> None:
-    world = PlanWorld(1, Conditions())
-    node = PlanNode("n", Answers(), message=0.5)
-    world.add(node)
+    world, node = computing()
     first, second, down, late = Received(1, 1, "a"), Received(1, 1, "b"), LinkDown(1, "gone"), TimerFired("t")
     for at, event in ((0.0, first), (0.2, second), (0.3, down), (3.0, late)):
         world.at(at, node.handle, event)
     world.go(10.0)
-    assert node.machine.told == [(0.5, first), (1.0, second), (1.0, down), (3.0, late)]
+    assert node.machine.told[:4] == [(0.5, first), (1.0, second), (1.0, down), (3.0, late)]
 
 
 def test_a_node_that_died_forgets_what_it_had_not_come_to() -> None:
-    world = PlanWorld(1, Conditions())
-    node = PlanNode("n", Answers(), message=0.5)
-    world.add(node)
+    world, node = computing()
     world.at(0.0, node.handle, Received(1, 1, "a"))
     world.at(0.1, node.die, 0)
     world.go(10.0)

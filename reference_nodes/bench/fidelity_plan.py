@@ -27,6 +27,8 @@ from reference_nodes.simulator.plan.workload import Request, Workload
 from reference_nodes.simulator.plan.world import PlanNode
 
 HOUR = 3600.0
+PLENTY = 1 << 10
+"""Cores: nobody ever waits for one."""
 PAIR = "pair"
 """How the scenario calls its draft model."""
 VERIFIER_FILE, DRAFTER_FILE = "fidelity-verifier.json", "fidelity-drafter.json"
@@ -55,7 +57,7 @@ class SharedMachine:
 
     passing: float = 0.0
     """seconds that somebody else on this machine needs for each message that a node takes"""
-    cores: int = 1 << 10
+    cores: int = PLENTY
     jobs: list[_Job] = field(default_factory=list)
     since: float = 0.0
     """when the set of jobs last changed"""
@@ -174,7 +176,7 @@ class Setting:
     """seconds of a PING over the link while nothing runs and nothing is added"""
     passing: float = 0.0
     """seconds of the benchmark's own process for each message that a node takes"""
-    cores: int = 1 << 10
+    cores: int = PLENTY
 
     @property
     def tables(self) -> dict[Role, Table]:
