@@ -128,6 +128,18 @@ def test_a_verifiers_costs_are_a_step_a_session_and_a_message():
     assert found == {"verify_overhead_s": 0.0007, "verify_session_s": 0.0005, "verify_message_s": 0.0005}
 
 
+@pytest.mark.parametrize(
+    ("gap", "overhead", "session"),
+    [(0.0007, 0.0010, 0.0), (0.0037, 0.0001, 0.0009), (0.0076, 0.0, 0.0019)],
+    ids=["several were quicker than one", "as expected", "several took more than as many alone"],
+)
+def test_neither_part_of_a_verifiers_step_is_below_nothing(gap, overhead, session):
+    jobs = lined_up("verifier", 20, 0.02, 0.001)
+    jobs += lined_up("verifier", 20, 0.06, gap, at=100.0, sessions=SESSIONS)
+    found = verifier_costs(jobs, SERVED)
+    assert (found["verify_overhead_s"], found["verify_session_s"]) == (overhead, session)
+
+
 def test_a_drafter_that_waited_for_a_message_was_not_slow():
     quiet = lined_up("drafter", 20, 0.006, 0.0009, at=200.0, before=(5, 9), loop_s=0.0001)
     busy = lined_up("drafter", 20, 0.006, 0.0009, at=240.0, messages=2, loop_s=0.0009)
