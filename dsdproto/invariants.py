@@ -76,15 +76,16 @@ def _check_session(session: Session, leader: Leader) -> None:
 def check_drafter(drafter: Drafter) -> None:
     """Within credit, node numbers are unique, every node names the prefix that leads to it."""
     for session in drafter.sessions.values():
-        _must(len(session.nodes) <= max(session.credit, 0) or session.credit == 0, "more live nodes than credit")
+        tree = session.tree
+        _must(len(tree.nodes) <= max(session.credit, 0) or session.credit == 0, "more live nodes than credit")
         seen: set[int] = set()
-        for node in session.nodes:
+        for node in tree.nodes:
             _must(node.live, f"node {node.number} is in the tree, but not live")
-            _must(node.parent is session.root or (node.parent is not None and node.parent.live), "a node hangs loose")
+            _must(node.parent is tree.root or (node.parent is not None and node.parent.live), "a node hangs loose")
             if node.number is not None:
-                _must(node.number not in seen and node.number <= session.sent, f"node number {node.number} twice")
+                _must(node.number not in seen and node.number <= tree.sent, f"node number {node.number} twice")
                 seen.add(node.number)
-        _must(session.root.position == len(session.tokens), "the root is not at the end of the prefix")
+        _must(tree.root.position == len(session.tokens), "the root is not at the end of the prefix")
 
 
 def check_verifier(verifier: Verifier) -> None:

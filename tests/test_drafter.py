@@ -97,7 +97,7 @@ def test_what_hangs_off_the_new_prefix_is_kept_and_expanded_on():
     script.answer((Child(12, LIKELY),), (Child(13, LIKELY),))
     script.receive(Advance(position=4, ref=2, tokens=()))  # node 2 is token 11
     session = script.drafter.sessions[(1, 1)]
-    assert [node.token for node in session.nodes] == [13]
+    assert [node.token for node in session.tree.nodes] == [13]
     assert session.tokens == (1, 2, 3, 11)
 
 

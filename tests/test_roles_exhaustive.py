@@ -91,7 +91,7 @@ def shape(machine: NodeMachine) -> tuple[Any, ...]:
                 case Verifier():
                     parts.append((session.pending is None, session.in_job, session.ended, session.cached == 0))
                 case Drafter():
-                    parts.append((bool(session.nodes), bool(session.unsent), role._job is None))
+                    parts.append((bool(session.tree.nodes), bool(session.tree.unsent), role._job is None))
                 case _:
                     parts.append(session.state)
     return tuple(map(str, parts))

@@ -12,10 +12,10 @@ from spec_text import between, spec
 from conformance import example_session as example
 from conformance import reference
 from dsdproto.effects import Computed, Deliver, LinkUp, Received, Refuse, Send
-from dsdproto.prefix import extend_digest
 from dsdproto.registry import Feature, Role
 from dsdproto.roles.client import Client, ClientState, Completed
-from dsdproto.roles.drafter import Drafter, DrafterConfig, _Node
+from dsdproto.roles.draft_tree import DraftNode
+from dsdproto.roles.drafter import Drafter, DrafterConfig
 from dsdproto.roles.verifier import Verifier, VerifierConfig
 from dsdproto.roles.work import VerifyDone, Walked
 from dsdproto.testmodel import context_of
@@ -124,18 +124,16 @@ def test_the_example_is_legal_for_a_drafter() -> None:
 
 def _number_as_proposed(drafter: Drafter, key: tuple[int, int], propose: Propose) -> None:
     """Make the machine's session hold the nodes that the example's PROPOSE numbered."""
-    session = drafter.sessions[key]
-    assert (propose.position, propose.base) == (session.root.position, session.root.digest[:16])
-    nodes = [session.root]
+    tree = drafter.sessions[key].tree
+    assert (propose.position, propose.base) == (tree.root.position, tree.root.digest[:16])
+    nodes = [tree.root]
     parents = propose.parents if propose.parents is not None else bytes(range(len(propose.tokens)))
     for token, parent in zip(propose.tokens, parents):
         above = nodes[parent]
-        node = _Node(token, above, extend_digest(above.digest, token), above.position + 1, 0)
+        node = DraftNode(token, above, None, above.position + 1)
         above.children[token] = node
-        session.sent += 1
-        node.number = session.sent
-        session.numbered[node.number] = node
-        session.nodes.append(node)
+        tree.add(node)
+        tree.number(node)
         nodes.append(node)
 
 

@@ -8,6 +8,7 @@ from conformance.mutants.patching import Patch
 
 VERIFIER = "dsdproto.roles.verifier"
 DRAFTER = "dsdproto.roles.drafter"
+DRAFT_TREE = "dsdproto.roles.draft_tree"
 CLIENT = "dsdproto.roles.client"
 SESSION = "dsdproto.session"
 
@@ -75,24 +76,24 @@ MUTANTS = (
     # ---------------------------------------------------------------- drafter
     Mutant("drafter-beyond-credit", "has more nodes outstanding than its credit allows", "D-6", "drafter",
            ("drafter/credit-1", "drafter/credit-5", "drafter/credit-zero"),
-           (Patch(DRAFTER, "        if len(session.nodes) >= session.credit:\n            return []\n", ""),
-            Patch(DRAFTER, "if unlikely or len(session.nodes) >= session.credit:", "if unlikely:"))),
+           (Patch(DRAFTER, "[] if len(tree.nodes) >= session.credit else tree.frontier", "tree.frontier"),
+            Patch(DRAFTER, "if unlikely or len(tree.nodes) >= session.credit:", "if unlikely:"))),
     Mutant("drafter-unknown-prefix", "proposes below prefixes that nobody knows", "D-10", "drafter",
            ("drafter/proposals-legal", "drafter/attached-first"),
-           (Patch(DRAFTER, "base=short_digest(base.digest),", "base=short_digest(extend_digest(base.digest, 1)),"),), hopeless=True),
+           (Patch(DRAFTER, "base=short_digest(base.digest),", "base=short_digest(base.digest[::-1]),"),), hopeless=True),
     Mutant("drafter-deaf", "ignores ADVANCE", "D-7", "drafter", ("drafter/advance-by-tokens", "drafter/advance-many-steps"),
            (Patch(DRAFTER, "                self._advance(self.sessions[key], advance, now, effects)\n", "                del advance\n"),), hopeless=True),
     Mutant("drafter-counts-anew", "numbers its nodes anew after each ADVANCE", "D-4", "drafter",
            ("drafter/numbers-count-on",),
-           (Patch(DRAFTER, "        self.root = root\n", "        self.root = root\n        self.sent = 0\n"),)),
+           (Patch(DRAFT_TREE, "        self.root = root\n", "        self.root = root\n        self.sent = 0\n"),)),
     Mutant("drafter-trees-always", "sends trees where they were not agreed", "C-10", "drafter", ("drafter/chains-only",),
            (Patch(DRAFTER, "width=min(attach.width, self.config.width) if Feature.TREES in features else 1,", "width=self.config.width,"),), hopeless=True),
     Mutant("drafter-any-reference", "takes an unknown `ref` for the announced prefix", "D-7", "drafter",
            ("drafter/advance-unknown-node-then-tokens",),
-           (Patch(DRAFTER, "        if node is None:\n            raise PeerError(", "        node = node or session.root\n        if node is None:\n            raise PeerError("),)),
+           (Patch(DRAFTER, "        if node is None:\n            raise PeerError(", "        node = node or tree.root\n        if node is None:\n            raise PeerError("),)),
     Mutant("drafter-any-position", "takes an ADVANCE whose position its path does not lead to", "D-7", "drafter",
            ("drafter/advance-position-too-high", "drafter/advance-position-too-low"),
-           (Patch(DRAFTER, "if advance.position != session.root.position + len(path):", "if False:"),)),
+           (Patch(DRAFTER, "if advance.position != tree.root.position + len(path):", "if False:"),)),
     Mutant("drafter-any-vocabulary", "ignores the digest of the vocabulary", "S-3", "drafter",
            ("drafter/attach-vocabulary-digest",),
            (Patch(SESSION, "if (contract.vocabulary_size, contract.vocabulary_digest) != (offer.vocabulary_size, offer.vocabulary_digest):",
@@ -100,7 +101,7 @@ MUTANTS = (
     Mutant("drafter-before-attached", "proposes before it has answered ATTACH", "CH-7", "drafter", ("drafter/attached-first",),
            (Patch(DRAFTER, "        effects.append(Send(*key, Attached(model=offer.name)))\n",
                   "        first = self.sessions[key]\n"
-                  "        effects.append(Send(*key, Propose(position=first.root.position, base=short_digest(first.root.digest), tokens=(1,))))\n"
+                  "        effects.append(Send(*key, Propose(position=first.tree.root.position, base=short_digest(first.tree.root.digest), tokens=(1,))))\n"
                   "        effects.append(Send(*key, Attached(model=offer.name)))\n"),
             Patch("dsdproto.channels", "        if (kind is plane.answer) == channel.answered:\n",
                   "        if (kind is plane.answer) == channel.answered and not sender_is_me:\n")), hopeless=True),

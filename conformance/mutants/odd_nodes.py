@@ -9,6 +9,7 @@ from conformance.mutants.patching import Patch
 CONNECTION = "dsdproto.connection"
 ASSEMBLY = "reference_nodes.assembly"
 DRAFTER = "dsdproto.roles.drafter"
+DRAFT_TREE = "dsdproto.roles.draft_tree"
 NO_FEATURES = Patch(ASSEMBLY, "features=tuple(sorted(int(feature) for feature in Feature)),", "features=(),")
 BYTE_BY_BYTE = Patch(
     "reference_nodes.tls_stream",
@@ -16,7 +17,7 @@ BYTE_BY_BYTE = Patch(
     "            rest = rest[self._call(self.tls.write, rest[: 1 if len(rest) < 600 else 512]) :]\n",
 )
 ONE_BY_ONE = Patch(
-    DRAFTER,
+    DRAFT_TREE,
     "            top = group_of.get(id(parent), id(parent))\n",
     "            top = id(parent)\n",
 )
@@ -42,7 +43,7 @@ ODD = (
     Odd("verifier-plain", "offers no optional feature", ("C-8",), "verifier", (NO_FEATURES,)),
     Odd("drafter-plain", "offers no optional feature", ("C-8", "D-15"), "drafter", (NO_FEATURES,)),
     Odd("drafter-other-order", "sends a message for each node with children, its second choice first", ("D-3", "D-10"), "drafter",
-        (ONE_BY_ONE, Patch(DRAFTER, "groups.setdefault(top, (parent, []))[1].append(node)", "groups.setdefault(top, (parent, []))[1].insert(0, node)"))),
+        (ONE_BY_ONE, Patch(DRAFT_TREE, "groups.setdefault(top, (parent, []))[1].append(node)", "groups.setdefault(top, (parent, []))[1].insert(0, node)"))),
     Odd("drafter-by-its-own-rule", "drafts what it likes, not by the coupled rule", ("D-11",), "drafter",
         (Patch("reference_nodes.executors", '        """Never raises for what one item asks for; see :class:`DraftDone`."""\n',
                "        import dataclasses\n        work = dataclasses.replace(work, expand=tuple(dataclasses.replace(item, sampling=dataclasses.replace(item.sampling, seed=1)) for item in work.expand))\n"),)),

@@ -17,10 +17,7 @@ until the next ADVANCE is about due, so that one message carries many nodes.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 from dsdproto.effects import (
     Compute,
@@ -38,8 +35,9 @@ from dsdproto.effects import (
 from dsdproto.errors import LocalError, PeerError
 from dsdproto.policy.acceptance import AcceptanceEstimator, probability_of
 from dsdproto.policy.flush import FlushPolicy
-from dsdproto.prefix import extend_digest, short_digest
+from dsdproto.prefix import short_digest
 from dsdproto.registry import MAX_NODES, ErrorCode, Feature, Scope
+from dsdproto.roles.draft_tree import DraftNode, DraftTree, cost_of
 from dsdproto.roles.work import Child, DraftDone, DraftWork, ExpandItem
 from dsdproto.session import chain_of, check_method, check_token_ids, check_vocabulary, parents_field
 from dsdproto.wire.messages import Advance, Attach, Attached, Contract, Detach, Error, ModelOffer, Propose
@@ -63,126 +61,20 @@ class DrafterConfig:
     """second and later choices less likely than 2**(-sibling_floor/16) are dropped"""
 
 
-class _Node:
-    """A prefix that may come to be. The root is the verified prefix itself."""
-
-    __slots__ = (
-        "_digest",
-        "children",
-        "cost",
-        "expanded",
-        "index",
-        "live",
-        "number",
-        "parent",
-        "position",
-        "raw",
-        "score",
-        "spare",
-        "token",
-    )
-
-    def __init__(
-        self, token: int, parent: _Node | None, digest: bytes | None, position: int, score: int = 0, raw: int = 0
-    ) -> None:
-        self.token = token
-        self.parent = parent
-        self._digest = digest
-        self.position = position
-        self.score = score
-        """what this drafter has come to think of it"""
-        self.raw = raw
-        """what the model thought of it"""
-        self.cost: int = score + (parent.cost if parent else 0)
-        self.children: dict[int, _Node] = {}
-        self.spare: tuple[Child, ...] = ()
-        """children that did not fit yet: the credit was used up, or they were too unlikely from where the root was"""
-        self.number: int | None = None
-        self.expanded = False
-        self.index = 0
-        """among the nodes of the live tree, from 1 on; the root has 0"""
-        self.live = True
-
-    @property
-    def digest(self) -> bytes:
-        """Of the prefix that ends here, 32 bytes: computed when it is asked for, as few nodes have anything sent below
-        them."""
-        unnamed: list[_Node] = []
-        node = self
-        while node._digest is None:
-            assert node.parent is not None  # a root has a digest
-            unnamed.append(node)
-            node = node.parent
-        digest = node._digest
-        for below in reversed(unnamed):
-            digest = below._digest = extend_digest(digest, below.token)
-        return digest
-
-    def become_root(self) -> None:
-        """Part from what is above."""
-        self._digest = self.digest
-        self.parent, self.index, self.live = None, 0, True
-
-
 @dataclass(slots=True)
 class _Session:
     key: Key
     contract: Contract
     tokens: tuple[int, ...]
     """the verified prefix, prompt included"""
-    root: _Node
+    tree: DraftTree
     credit: int
     window: int
     width: int
     scores: bool
-    end: int
-    """position at which the stream ends: nothing is drafted from there on"""
     flush: FlushPolicy
-    nodes: list[_Node] = field(default_factory=list)
-    """the live tree without its root; parents come first"""
-    drafted: list[int] = field(default_factory=list)
-    """their tokens"""
-    parents: list[int] = field(default_factory=list)
-    """the index of each one's parent"""
-    unsent: list[_Node] = field(default_factory=list)
-    """those of them that were not sent yet, in the same order"""
-    open: list[_Node] = field(default_factory=list)
-    """those of them that may be expanded, likeliest first, the older one among equals"""
-    numbered: dict[int, _Node] = field(default_factory=dict)
-    sent: int = 0
-    """nodes sent over the life of the channel"""
     alarm: float | None = None
     """when the timer is set for"""
-
-    def add(self, node: _Node) -> None:
-        """A new node of the live tree."""
-        self._append(node)
-        self.unsent.append(node)
-        if node.position < self.end and node.token not in self.contract.stop_tokens:
-            insort(self.open, node, key=_cost_of)
-
-    def _append(self, node: _Node) -> None:
-        assert node.parent is not None
-        self.nodes.append(node)
-        self.drafted.append(node.token)
-        self.parents.append(node.parent.index)
-        node.index = len(self.nodes)
-
-    def reroot(self, root: _Node) -> None:
-        """Keep what hangs below ``root``, a live node or a new one."""
-        self.root.live = False
-        root.become_root()
-        self.root = root
-        before, self.nodes, self.drafted, self.parents = self.nodes, [], [], []
-        for node in before:  # parents come first, so theirs is decided
-            if node is root:
-                continue
-            node.live = node.parent.live  # type: ignore[union-attr]
-            if node.live:
-                self._append(node)
-        self.unsent = [node for node in self.unsent if node.live and node is not root]
-        self.open = [node for node in self.open if node.live and node is not root]
-        self.numbered = {node.number: node for node in self.nodes if node.number is not None}
 
 
 @dataclass(slots=True)
@@ -204,7 +96,7 @@ class Drafter:
     acceptance: AcceptanceEstimator = field(default_factory=AcceptanceEstimator)
     """what the model's scores are worth, learned from ADVANCE over all sessions"""
     _features: dict[int, frozenset[int]] = field(default_factory=dict)
-    _job: tuple[int, list[tuple[_Session, list[_Node]]]] | None = None
+    _job: tuple[int, list[tuple[_Session, list[DraftNode]]]] | None = None
     _jobs: int = 0
     _turn: int = 0
     _forget: list[Key] = field(default_factory=list)
@@ -276,41 +168,38 @@ class Drafter:
             key=key,
             contract=contract,
             tokens=chain.tokens,
-            root=_Node(chain.tokens[-1], None, chain.digest, chain.position),
+            tree=DraftTree.below(
+                chain, min(len(contract.prompt) + contract.max_tokens, offer.max_context), contract.stop_tokens
+            ),
             credit=attach.credit,
             window=attach.window,
             width=min(attach.width, self.config.width) if Feature.TREES in features else 1,
             scores=Feature.SCORES in features,
-            end=min(len(contract.prompt) + contract.max_tokens, offer.max_context),
             flush=FlushPolicy(now),
         )
         effects.append(Send(*key, Attached(model=offer.name)))
 
     def _advance(self, session: _Session, advance: Advance, now: float, effects: list[Effect]) -> None:
         check_token_ids(advance.tokens, session.contract, "ADVANCE.tokens", "D-7", ErrorCode.ADVANCE_INVALID)
-        node = session.root if advance.ref == 0 else session.numbered.get(advance.ref)
+        tree = session.tree
+        node = tree.find(advance.ref)
         if node is None:
             raise PeerError(
                 ErrorCode.ADVANCE_INVALID,
                 "D-7",
                 f"ref {advance.ref} is no node of this channel that hangs below the last announced prefix",
             )
-        path = [below.token for below in _up(node, session.root)][::-1]
-        path.extend(advance.tokens)
-        if advance.position != session.root.position + len(path):
+        path = [*tree.path_to(node), *advance.tokens]
+        if advance.position != tree.root.position + len(path):
             raise PeerError(
                 ErrorCode.ADVANCE_INVALID,
                 "D-7",
-                f"position {advance.position}, but prefix {session.root.position} grew by {len(path)} tokens",
+                f"position {advance.position}, but prefix {tree.root.position} grew by {len(path)} tokens",
             )
         if path:
-            self._learn(session.root, path)
-        for token in advance.tokens:
-            below = node.children.get(token)
-            if below is None:
-                below = _Node(token, None, extend_digest(node.digest, token), node.position + 1)
-            node = below
-        if path:
+            self._learn(tree.root, path)
+            for token in advance.tokens:
+                node = node.child(token)
             session.tokens += tuple(path)
             self._reroot(session, node)
             session.flush.advanced(now)
@@ -320,7 +209,7 @@ class Drafter:
             session.window = advance.window
         self._propose(session, now, effects)
 
-    def _learn(self, node: _Node | None, path: list[int]) -> None:
+    def _learn(self, node: DraftNode | None, path: list[int]) -> None:
         """ADVANCE says what the target chose after each prefix of the path, and so how much this drafter's scores are
         worth there."""
         for token in path:
@@ -330,31 +219,28 @@ class Drafter:
                 self.acceptance.observe(child.raw, child.token == token, rank == 0)
             node = node.children.get(token)
 
-    def _reroot(self, session: _Session, root: _Node) -> None:
-        session.reroot(root)
-        for node in (root, *session.nodes):
+    def _reroot(self, session: _Session, root: DraftNode) -> None:
+        session.tree.reroot(root)
+        for node in (root, *session.tree.nodes):
             if node.spare:
                 self._grow(session, node, node.spare)
 
     def _drop(self, key: Key) -> None:
         session = self.sessions.pop(key, None)
-        if session is None:
-            return
-        session.root.live = False
-        for node in session.nodes:
-            node.live = False
-        self._forget.append(key)
+        if session is not None:
+            session.tree.forget()
+            self._forget.append(key)
 
     # ------------------------------------------------------------ proposing
 
     def _propose(self, session: _Session, now: float, effects: list[Effect]) -> None:
         """Send what is ready; one PROPOSE for each sent node (or the root) that unsent nodes hang below."""
-        waiting = session.unsent
+        tree, waiting = session.tree, session.tree.unsent
         if not waiting:
             return
         if len(waiting) < session.window:
-            base = session.root.cost
-            sent = len(session.nodes) - len(waiting)
+            base = tree.root.cost
+            sent = len(tree.nodes) - len(waiting)
             gain = 0.0 if sent else sum([probability_of(node.cost - base) for node in waiting])
             due = session.flush.due(len(waiting), sent, session.window, gain, self._prospect(session), now)
             if due > now:
@@ -362,28 +248,18 @@ class Drafter:
                     session.alarm = due
                     effects.append(SetTimer(session.key, due))
                 return
-        groups: dict[int, tuple[_Node, list[_Node]]] = {}
-        group_of: dict[int, int] = {}
-        for node in waiting:
-            parent = node.parent
-            assert parent is not None
-            top = group_of.get(id(parent), id(parent))
-            group_of[id(node)] = top
-            groups.setdefault(top, (parent, []))[1].append(node)
-        for base, members in groups.values():
+        for top, members in tree.groups():
             for start in range(0, len(members), MAX_NODES):
-                self._send_group(session, base, members[start : start + MAX_NODES], effects)
-        session.unsent = []
+                self._send_group(session, top, members[start : start + MAX_NODES], effects)
+        tree.unsent = []
 
-    def _send_group(self, session: _Session, base: _Node, members: list[_Node], effects: list[Effect]) -> None:
+    def _send_group(self, session: _Session, base: DraftNode, members: list[DraftNode], effects: list[Effect]) -> None:
         index = {id(base): 0}
         parents = []
         for i, node in enumerate(members, start=1):
             parents.append(index[id(node.parent)])
             index[id(node)] = i
-            session.sent += 1
-            node.number = session.sent
-            session.numbered[session.sent] = node
+            session.tree.number(node)
         effects.append(
             Send(
                 *session.key,
@@ -401,23 +277,15 @@ class Drafter:
 
     # ------------------------------------------------------------ growing
 
-    def _frontier(self, session: _Session, count: int) -> list[_Node]:
-        """The ``count`` nodes that are most worth expanding, likeliest first."""
-        if len(session.nodes) >= session.credit:
-            return []
-        root = session.root
-        found = [] if root.expanded or root.position >= session.end else [root]
-        limit = root.cost + self.config.floor
-        for node in session.open:
-            if len(found) == count or node.cost > limit:
-                break
-            found.append(node)
-        return found
+    def _frontier(self, session: _Session, count: int) -> list[DraftNode]:
+        """The ``count`` nodes that are most worth expanding; none while there is no credit for their children."""
+        tree = session.tree
+        return [] if len(tree.nodes) >= session.credit else tree.frontier(count, self.config.floor)
 
     def _start(self, effects: list[Effect]) -> None:
         if self._job is not None:
             return
-        chosen: list[tuple[_Session, list[_Node]]] = []
+        chosen: list[tuple[_Session, list[DraftNode]]] = []
         order = list(self.sessions.values())
         if order:
             self._turn %= len(order)
@@ -439,16 +307,15 @@ class Drafter:
         self._forget.clear()
         effects.append(Compute(self._jobs, work))
 
-    def _item(self, session: _Session, nodes: list[_Node]) -> ExpandItem:
+    def _item(self, session: _Session, nodes: list[DraftNode]) -> ExpandItem:
+        tree = session.tree
         for node in nodes:
-            node.expanded = True
-            if node is not session.root:
-                session.open.remove(node)
+            tree.expand(node)
         return ExpandItem(
             session=session.key,
             prefix=session.tokens,
-            tokens=tuple(session.drafted),
-            parents=tuple(session.parents),
+            tokens=tuple(tree.tokens),
+            parents=tuple(tree.parents),
             nodes=tuple([node.index for node in nodes]),
             sampling=session.contract.sampling,
             width=session.width,
@@ -459,7 +326,7 @@ class Drafter:
         nodes = self._frontier(session, 1)
         if self._job is not None:
             nodes += [node for member, chosen in self._job[1] if member is session for node in chosen if node.live]
-        return probability_of(min(map(_cost_of, nodes)) - session.root.cost) if nodes else 0.0
+        return probability_of(min(map(cost_of, nodes)) - session.tree.root.cost) if nodes else 0.0
 
     def _computed(self, event: Computed, now: float, effects: list[Effect]) -> None:
         if self._job is None or event.job != self._job[0]:
@@ -483,31 +350,21 @@ class Drafter:
             session.flush.stepped(done.seconds)
             self._propose(session, now, effects)
 
-    def _grow(self, session: _Session, node: _Node, children: tuple[Child, ...]) -> None:
+    def _grow(self, session: _Session, node: DraftNode, children: tuple[Child, ...]) -> None:
         """Add what is likely enough and within credit; the best guess below the root always is likely enough."""
-        limit, sibling_floor = session.root.cost + self.config.floor, self.config.sibling_floor
+        tree, sibling_floor = session.tree, self.config.sibling_floor
+        limit = tree.root.cost + self.config.floor
         spare: list[Child] = []
         for child in children:
             first = not node.children and not spare
             if not first and child.score > sibling_floor:
                 continue
             score = self.acceptance.cost(child.score, not node.children)
-            unlikely = node.cost + score > limit and not (first and node is session.root)
-            if unlikely or len(session.nodes) >= session.credit:
+            unlikely = node.cost + score > limit and not (first and node is tree.root)
+            if unlikely or len(tree.nodes) >= session.credit:
                 spare.append(child)
                 continue
-            below = _Node(child.token, node, None, node.position + 1, score, child.score)
+            below = DraftNode(child.token, node, None, node.position + 1, score, child.score)
             node.children[child.token] = below
-            session.add(below)
+            tree.add(below)
         node.spare = tuple(spare)
-
-
-_cost_of = attrgetter("cost")
-
-
-def _up(node: _Node, root: _Node) -> Iterator[_Node]:
-    """``node`` and its ancestors, up to but without ``root``."""
-    while node is not root:
-        yield node
-        assert node.parent is not None
-        node = node.parent
