@@ -17,6 +17,9 @@ from dsdproto.wire import cbor
 from dsdproto.wire.codec import encode_payload
 from dsdproto.wire.messages import Assign
 
+ELSEWHERE = "tm-1:v=8,s=99"
+"""A target that the testee has not got."""
+
 
 async def with_bystander(t: LiveTestee, act: Callable[[Peer], Awaitable[None]]) -> None:
     """``act`` on a link where another session is at work, which must not notice (clauses E-3, L-7)."""
@@ -86,8 +89,15 @@ _assign_refused(
     "ASSIGN that names a model that is not there is refused",
     "S-5",
     ErrorCode.MODEL_UNAVAILABLE,
-    asked="tm-1:v=8,s=99",
+    asked=ELSEWHERE,
     model="",
+)
+_assign_refused(
+    "two-models",
+    "ASSIGN that names another model than its contract is refused",
+    "S-5",
+    ErrorCode.MODEL_UNAVAILABLE,
+    asked=ELSEWHERE,
 )
 _assign_refused(
     "profile", "Another numeric profile is refused", "S-6", ErrorCode.PROFILE_MISMATCH, profile=bytes(31) + b"\1"
@@ -112,16 +122,29 @@ _assign_refused(
 )
 
 
-@verifier_case("assign-other-model", "A contract for a model that is not there is refused", "S-5", "E-3", bracket=True)
-async def assign_other_model(t: LiveTestee) -> None:
-    session = await t.session()
-    session.contract = replace(session.contract, model="tm-1:v=8,s=99")
+def _assign_other_model(name: str, title: str, named_well: bool) -> None:
+    """The contract's own model is one that is not there, whatever ASSIGN names besides."""
 
-    async def act(peer: Peer) -> None:
-        channel = await peer.open(assign_of(session))
-        await peer.refused(channel, "S-5", ErrorCode.MODEL_UNAVAILABLE)
+    async def check(t: LiveTestee) -> None:
+        session = await t.session()
+        good = session.model.name if named_well else None
+        session.contract = replace(session.contract, model=ELSEWHERE)
 
-    await with_bystander(t, act)
+        async def act(peer: Peer) -> None:
+            channel = await peer.open(assign_of(session, model=good))
+            await peer.refused(channel, "S-5", ErrorCode.MODEL_UNAVAILABLE)
+
+        await with_bystander(t, act)
+
+    verifier_case(name, title, "S-5", "E-3", bracket=True)(check)
+
+
+_assign_other_model("assign-other-model", "A contract for a model that is not there is refused", False)
+_assign_other_model(
+    "assign-other-model-and-good-one",
+    "A contract for a model that is not there is refused, though ASSIGN names one that is",
+    True,
+)
 
 
 @verifier_case("assign-context-too-long", "A prefix that leaves no room is refused", "S-7", "E-3", bracket=True)

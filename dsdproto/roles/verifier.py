@@ -185,11 +185,11 @@ class Verifier:
         contract, offer = assign.contract, self.config.offer
         check_vocabulary(contract, offer, "verifier")
         check_method(contract)
-        wanted = assign.model or contract.model
-        if wanted not in ("", offer.name):
-            raise PeerError(
-                ErrorCode.MODEL_UNAVAILABLE, "S-5", f"model {wanted!r} asked for, this verifier has {offer.name!r}"
-            )
+        for wanted in (contract.model, assign.model):
+            if wanted and wanted != offer.name:
+                raise PeerError(
+                    ErrorCode.MODEL_UNAVAILABLE, "S-5", f"model {wanted!r} asked for, this verifier has {offer.name!r}"
+                )
         if contract.profile is not None and contract.profile != offer.profile:
             raise PeerError(
                 ErrorCode.PROFILE_MISMATCH,

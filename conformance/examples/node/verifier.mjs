@@ -59,7 +59,7 @@ export class Verifier {
   check({ contract, model }, prefix) {
     const { target } = this;
     checkContract(contract, target);
-    for (const name of [contract.model, contract.model ? '' : model ?? '']) {
+    for (const name of [contract.model, model]) {
       if (name && name !== target.name) throw refuse('MODEL_UNAVAILABLE', 'S-5', `${name}; here is ${target.name}`);
     }
     if (contract.profile && !contract.profile.equals(this.offer.profile)) throw refuse('PROFILE_MISMATCH', 'S-6', 'another profile');
