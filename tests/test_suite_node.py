@@ -64,3 +64,30 @@ def test_it_stands_on_the_standard_library_alone() -> None:
     for source in sources:
         for name in re.findall(r"^(?:import|export) .*from '([^']+)';$", source.read_text(), re.MULTILINE):
             assert name.startswith("node:") or (EXAMPLE / name).is_file(), f"{source.name} imports {name}"
+
+
+UNOPENED = """
+import { mock } from 'node:test';
+import { VerifySeat } from './assignment.mjs';
+
+const contract = {
+  prompt: [4, 5],
+  max_tokens: 8,
+  stop_tokens: [],
+  vocabulary_size: 16,
+  vocabulary_digest: Buffer.alloc(32),
+  sampling: { method: 0, temperature: 0, top_k: 0, top_p: 65536, seed: 1n },
+};
+mock.timers.enable({ apis: ['setTimeout'] });
+const seat = new VerifySeat({}, { session: Buffer.alloc(16), contract, committed: [] }, { openChannel: () => null });
+console.log(seat.open());
+mock.timers.tick(3600_000);
+"""
+
+
+@needs_node
+def test_a_verifier_that_cannot_be_sent_assign_is_not_waited_for() -> None:
+    """ASSIGN may be longer than it takes (clause L-11); a timer that went off later ended the whole process."""
+    command = ["node", "--input-type=module", "--eval", UNOPENED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLE)
+    assert (done.returncode, done.stdout) == (0, "false\n"), done.stderr

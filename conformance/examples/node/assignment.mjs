@@ -12,7 +12,14 @@ export class VerifySeat extends VerifyPlane {
     this.session = session;
     this.link = link;
     this.why = refuse('VERIFIER_LOST', 'L-4', 'the link to the verifier was lost');
+    this.opening = fields;
+  }
+
+  /** Sends ASSIGN; false if the verifier cannot be sent it. */
+  open() {
+    if (!this.link.openChannel('ASSIGN', this.opening, this)) return false;
     this.#watch();
+    return true;
   }
 
   get idle() {

@@ -62,7 +62,7 @@ export class Session {
       const fields = { session: this.open.session, contract: this.contract, committed: this.committed, model: model.name };
       const seat = new VerifySeat(this, fields, link);
       this.verifier = seat;
-      if (link.openChannel('ASSIGN', fields, seat)) return;
+      if (seat.open()) return;
       this.verifier = null;
       this.failed.set(link, refuse('CONTEXT_TOO_LONG', 'L-11', 'ASSIGN is longer than the verifier takes'));
     }
