@@ -202,6 +202,7 @@ class Runner:
         return Trial(
             case,
             seed=self.options.seed,
+            again=case.id in self._asked,
             patience=self.options.patience,
             clock=self._clock,
             stalled=lambda: self._stalls.total,

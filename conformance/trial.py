@@ -18,6 +18,7 @@ class Trial:
     """Given to the door for each case; cases reach it as ``t.trial``.
 
     :param seed: of the run. Everything random in a case comes from :attr:`rng`, which depends on seed and case id.
+    :param again: the case is asked for the second time; what it makes up is new, as the testee remembers the first.
     :param patience: factor on every time limit.
     :param clock: monotonic seconds.
     :param stalled: how many seconds the suite itself has stood still up to now; the end of the case moves by them.
@@ -29,6 +30,7 @@ class Trial:
         case: Case,
         *,
         seed: int,
+        again: bool = False,
         patience: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         stalled: Callable[[], float] = lambda: 0.0,
@@ -37,7 +39,7 @@ class Trial:
         self.case = case
         self.seed = seed
         self.patience = patience
-        self.rng = random.Random(f"{seed}/{case.id}")
+        self.rng = random.Random(f"{seed}/{case.id}/again" if again else f"{seed}/{case.id}")
         self.wire = WireLog(clock)
         self.notes: list[str] = []
         self.findings: list[Finding] = []

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from live_testees import cases_of
 
 from conformance.case import Case, Rung
@@ -23,8 +24,8 @@ from conformance.live.sessions import Model, NotTestModel, make_session
 from conformance.live.testee import Gate, Site, live_trial
 from conformance.runner import Options, Runner
 from conformance.trial import Trial
-from conformance.verdict import Failed, Skipped, Verdict
-from dsdproto.registry import Role
+from conformance.verdict import Failed, Inconclusive, Skipped, Verdict
+from dsdproto.registry import ErrorCode, Role
 from dsdproto.sampling import CoupledSampler, SamplingParameters, walk
 from dsdproto.testmodel import TestModel, context_of
 from dsdproto.wire import cbor
@@ -175,8 +176,8 @@ def trial_of(name: str = "verifier-link/ping-pong", **how: Any) -> Trial:
 Script = Callable[[trio.SSLStream[Any], Authority], Awaitable[None]]
 
 
-async def against(script: Script, act: Callable[[Peer], Awaitable[None]]) -> None:
-    """A peer of the suite, connected to a made-up testee that does ``script`` once TLS is done."""
+async def against(script: Script, act: Callable[[Peer], Awaitable[None]], **how: Any) -> None:
+    """A peer of the suite, connected to a made-up testee that does ``script`` once TLS is done. ``how``: its trial."""
     authority = Authority.new()
     testee = authority.identity("testee")
 
@@ -192,7 +193,7 @@ async def against(script: Script, act: Callable[[Peer], Awaitable[None]]) -> Non
         await script(tls, authority)
         await trio.sleep_forever()
 
-    trial = trial_of()
+    trial = trial_of(**how)
     with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             listener = (await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1")))[0]
@@ -267,6 +268,43 @@ def test_what_does_not_come_is_a_failure_of_the_clause() -> None:
     trio.run(against, script, act)
 
 
+WAITS: dict[str, Callable[[Peer], Awaitable[Any]]] = {
+    "for something else": lambda peer: peer.expect(Pong, 0, "H-2"),
+    "for nothing": lambda peer: peer.silent(0, "H-1", HANG),
+    "on another channel": lambda peer: peer.expect(Pong, 3, "H-2"),
+    "for anything at all": lambda peer: peer.anything(3, "V-1", "something"),
+    "for a channel": lambda peer: peer.opening(Open, "L-1"),
+}
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_testee_that_was_kept_waiting_may_hang_up(wait: str, late: bool) -> None:
+    """And one that was not may not: the difference is how long the suite said nothing, in real time."""
+    now = [0.0]
+    waits = trio.Event()
+
+    async def script(stream: trio.SSLStream[Any], _: Authority) -> None:
+        await waits.wait()
+        now[0] += 40.0 if late else 1.0
+        text = "nothing came for four intervals"
+        await stream.send_all(wire(Error(code=int(ErrorCode.HEARTBEAT_TIMEOUT), clause="H-3", text=text)))
+        await stream.transport_stream.send_eof()
+
+    async def act(peer: Peer) -> None:
+        async def wait_for_it() -> None:
+            with pytest.raises(Inconclusive if late else Failed) as caught:
+                await WAITS[wait](peer)
+            assert ("the suite itself said nothing for 40.0 s" in str(caught.value)) is late
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for_it)
+            await trio.testing.wait_all_tasks_blocked()
+            waits.set()
+
+    trio.run(partial(against, clock=lambda: now[0]), script, act)
+
+
 def test_who_is_alone_is_alone() -> None:
     log: list[str] = []
 
@@ -285,8 +323,6 @@ def test_who_is_alone_is_alone() -> None:
             nursery.start_soon(one, gate, "X", True)
             await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(one, gate, "c", False)
-
-    import trio.testing
 
     trio.run(main)
     at = log.index("+X")

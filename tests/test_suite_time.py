@@ -164,6 +164,19 @@ def test_what_is_inconclusive_is_asked_once_more() -> None:
     assert tried(Failed("V-6", "wrong"))[::2] == (Verdict.FAIL, 1)
 
 
+def test_the_second_time_it_makes_up_other_sessions() -> None:
+    """The testee remembers those of the first: the same id with another group is refused (clause Q-12)."""
+    ids: list[bytes] = []
+
+    async def check(t: Any) -> None:
+        ids.append(t.trial.rng.randbytes(16))
+        if len(ids) == 1:
+            raise Inconclusive("late")
+
+    Runner(FakeDoor(), Options(seed=1, jobs=4)).run([registered(check)])
+    assert len(set(ids)) == 2
+
+
 def test_a_failure_while_the_suite_stood_still_is_asked_again() -> None:
     now = Now()
     tries = 0

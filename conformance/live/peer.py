@@ -105,6 +105,8 @@ class Peer:
         self.dialer = dialer
         self._born = self._said = trial.elapsed
         """real time when it was connected, and when this side last sent something"""
+        self._too_slow = ""
+        """why the testee was right to end the connection, as this side kept it waiting; empty: it was not"""
         self.closes = True
         """behind GOODBYE, or ERROR on channel 0, of the testee (clauses C-13, E-6); else it alone has to close"""
         self.manual = False
@@ -310,29 +312,32 @@ class Peer:
         with trio.move_on_after(seconds):
             arrival = await self.next(channel)
             if arrival is None:
+                self._check_own_pace()
                 said = f"{self.name} waits for {name_of(kind)} on channel {channel}, but the connection ended"
                 raise Failed(clause, said, name_of(kind), self.ended)
             if type(arrival.message) is not kind:
-                self._check_own_pace(arrival.message)
+                self._check_own_pace()
                 said = f"{self.name} waits for {name_of(kind)} on channel {channel}, and something else came"
                 raise Failed(clause, said, name_of(kind), described(arrival.message))
             return arrival.message
         said = f"{self.name} waits for {name_of(kind)} on channel {channel}, and nothing came within {seconds:.1f} s"
         raise Failed(clause, said, name_of(kind), "nothing")
 
-    def _check_own_pace(self, message: Any) -> None:
-        """Raises Inconclusive where the testee is right to be tired of waiting: this side was too slow."""
-        if not isinstance(message, Error):
-            return
+    def _check_own_pace(self) -> None:
+        """Raises Inconclusive where the testee was right to be tired of waiting; for cases that did not want that."""
+        if self._too_slow:
+            raise Inconclusive(self._too_slow)
+
+    def _own_pace(self, message: Error) -> str:
+        """How slow this side was, where the testee says so; it is asked when that comes in."""
         since, limit = 0.0, math.inf
         if message.code == ErrorCode.HANDSHAKE_TIMEOUT:
             since, limit = self._born, HANDSHAKE_SECONDS
         elif message.code == ErrorCode.HEARTBEAT_TIMEOUT and self.their is not None:
             interval = min(self.hello.limits.heartbeat_ms, self.their.limits.heartbeat_ms) / 1000
             since, limit = self._said, 3 * interval
-        if self.trial.elapsed - since > limit:
-            took = f"{self.trial.elapsed - since:.1f} s"
-            raise Inconclusive(f"the suite itself was too slow, by {took}: {described(message)}")
+        took = self.trial.elapsed - since
+        return f"the suite itself said nothing for {took:.1f} s: {described(message)}" if took > limit else ""
 
     async def next(self, channel: int) -> Arrival | None:
         """The next message on ``channel``, whatever it is; None: the connection ended. Waits without a bound."""
@@ -351,6 +356,7 @@ class Peer:
         with trio.move_on_after(seconds):
             arrival = await self.next(channel)
             if arrival is None:
+                self._check_own_pace()
                 said = f"{self.name} waits for {wanted} on channel {channel}, but the connection ended"
                 raise Failed(clause, said, wanted, self.ended)
             return arrival
@@ -370,6 +376,7 @@ class Peer:
                         del self._inbox[index]
                         return arrival.frame.channel, arrival.message
                 if self.ended:
+                    self._check_own_pace()
                     said = f"{self.name} waits for {name_of(kind)}, but the connection ended"
                     raise Failed(clause, said, name_of(kind), self.ended)
                 await self._pulse.wait()
@@ -416,6 +423,7 @@ class Peer:
         """Nothing comes on ``channel`` for a while, which patience does not make longer."""
         with trio.move_on_after(seconds):
             arrival = await self.next(channel)
+            self._check_own_pace()
             got = described(arrival.message) if arrival else self.ended
             raise Failed(clause, f"{self.name}: something came on channel {channel} where nothing may", "nothing", got)
 
@@ -482,6 +490,8 @@ class Peer:
         self.arrivals.append(arrival)
         if message is None:
             return
+        if isinstance(message, Error) and frame.channel == 0:
+            self._too_slow = self._own_pace(message)
         if not self.manual:
             if isinstance(message, Ping):
                 await self.send(Pong(sequence=message.sequence), grease=False)
